@@ -1,0 +1,123 @@
+"""``python -m fastmlp``: train on real data beside scikit-learn; compare the numbers, then the time."""
+
+import argparse
+import sys
+import time
+import warnings
+from statistics import median
+
+DESCRIPTION = (
+    "Train on real data (digits, diabetes) with fastmlp and with scikit-learn, same parameters and seed. "
+    "Print losses, scores and seconds of both; exit with 1 if the loss curves differ by more than rounding."
+)
+TOLERANCE = 1e-8  # largest relative difference of two float64 loss curves that passes as rounding
+EPOCHS = 50  # short on purpose: neither side is meant to converge
+PAUSE = 0.1  # seconds before a timed fit: the other side's idle threads spin for a while after their last work
+
+
+def machine():
+    """Return one line that names the processor, the threads and the versions that matter."""
+    import platform
+
+    import numba
+    import numpy as np
+    import sklearn
+    from threadpoolctl import threadpool_info
+
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as lines:
+            cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass  # not Linux
+    blas = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    return (
+        f"{cpu}; threads: {numba.config.NUMBA_NUM_THREADS} (Numba), {blas} (BLAS); "
+        f"numba {numba.__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
+    )
+
+
+def timed_fit(model, X, y):
+    """Fit, and return the seconds that took. That a short run stops before convergence is not worth a warning."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    time.sleep(PAUSE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = time.perf_counter()
+        model.fit(X, y)
+        return time.perf_counter() - start
+
+
+def curve_difference(ours, theirs):
+    """Return the largest relative difference of two fitted models' loss curves; infinite if the lengths differ."""
+    import numpy as np
+
+    a, b = np.asarray(ours.loss_curve_), np.asarray(theirs.loss_curve_)
+    return float(np.max(np.abs(a - b) / np.abs(b))) if len(a) == len(b) else float("inf")
+
+
+def standardised(load, regression):
+    """Return X_train, X_test, y_train, y_test of one of scikit-learn's datasets, standardised by the training rows."""
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=None if regression else y, random_state=0)
+    scaler = StandardScaler().fit(X_train)
+    if regression:
+        mean, std = y_train.mean(), y_train.std()
+        y_train, y_test = (y_train - mean) / std, (y_test - mean) / std
+    return scaler.transform(X_train), scaler.transform(X_test), y_train, y_test
+
+
+def compare(name, our_class, their_class, data, repeats):
+    """Train both sides on the same data, print what came out, and return whether the loss curves agree."""
+    X_train, X_test, y_train, y_test = data
+    parameters = {"hidden_layer_sizes": (100,), "max_iter": EPOCHS, "random_state": 0}
+    ours, theirs = our_class(**parameters), their_class(**parameters)
+
+    first = timed_fit(ours, X_train, y_train), timed_fit(theirs, X_train, y_train)
+    rounds = [(timed_fit(ours, X_train, y_train), timed_fit(theirs, X_train, y_train)) for _ in range(repeats)]
+    later = [median(seconds) for seconds in zip(*rounds, strict=True)]
+    ratios = [b / a for a, b in rounds]
+    difference = curve_difference(ours, theirs)
+
+    print(f"\n{name}: {their_class.__name__}, {len(X_train)} rows, {X_train.shape[1]} features, {X_train.dtype}")
+    print(f"{'':24}{'fastmlp':>18}{'scikit-learn':>18}")
+    print(f"{'epochs':24}{ours.n_iter_:18d}{theirs.n_iter_:18d}")
+    print(f"{'final loss':24}{ours.loss_:18.12f}{theirs.loss_:18.12f}")
+    print(f"{'score on test rows':24}{ours.score(X_test, y_test):18.4f}{theirs.score(X_test, y_test):18.4f}")
+    print(f"{'first fit, seconds':24}{first[0]:18.4f}{first[1]:18.4f}   (with compiling or loading kernels)")
+    print(f"{'a later fit, seconds':24}{later[0]:18.4f}{later[1]:18.4f}   (median of {repeats})")
+    print(f"speed-up of a later fit: {median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})")
+    agree = difference <= TOLERANCE
+    verdict = "" if agree else f": MORE THAN {TOLERANCE:.0e}, the two did not compute the same"
+    print(f"largest relative difference of the loss curves: {difference:.1e}{verdict}")
+    return agree
+
+
+def main(argv=None):
+    """Run both comparisons; return 0 if all loss curves agree, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m fastmlp", description=DESCRIPTION)
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed fits of each side (default: 5)")
+    args = parser.parse_args(argv)
+    if args.repeats < 1:
+        parser.error("--repeats must be at least 1")
+
+    from sklearn import neural_network
+    from sklearn.datasets import load_diabetes, load_digits
+
+    import fastmlp
+
+    digits, diabetes = standardised(load_digits, regression=False), standardised(load_diabetes, regression=True)
+    print(machine())
+    agree = [
+        compare("digits", fastmlp.MLPClassifier, neural_network.MLPClassifier, digits, args.repeats),
+        compare("diabetes", fastmlp.MLPRegressor, neural_network.MLPRegressor, diabetes, args.repeats),
+    ]
+    return 0 if all(agree) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,538 @@
+"""The register tile: rows x (vecs * lanes) numbers that the compiler keeps in vector registers.
+
+This is the only file that speaks LLVM. A tile is a Numba value: `load` and `store` move it between registers and flat
+arrays, `outer` adds the outer product of a column and a row to it (the one instruction that training consists of), and
+`+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `tanh`, `logistic` work on all its numbers at once. The element
+type comes from the arrays, the shape from literal integers, so one source of a kernel serves float32 and float64.
+
+Offsets and strides count elements of flat, contiguous arrays and are not checked: storage is padded to whole tiles
+(see `network.py`). Only `load_part` and `store_part` may touch arrays that the package did not allocate.
+"""
+
+import operator
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+# ---- what the processor has -------------------------------------------------------------------------------------
+
+
+def _compiles_to(registers, bits):
+    """Whether Numba's target turns arithmetic on vectors of so many bits into instructions on these registers."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    if config.CPU_NAME is None:
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    else:  # a processor chosen by NUMBA_CPU_NAME: what its name implies, not what the host adds
+        cpu, features = config.CPU_NAME, ""
+    if config.CPU_FEATURES is not None:
+        features = config.CPU_FEATURES
+    vector = f"<{bits // 32} x float>"
+    module = llvm.parse_assembly(
+        f"declare {vector} @llvm.fma.v{bits // 32}f32({vector}, {vector}, {vector})\n"
+        f"define {vector} @f({vector} %x, {vector} %y) {{\n"
+        f"  %z = call {vector} @llvm.fma.v{bits // 32}f32({vector} %x, {vector} %y, {vector} %y)\n"
+        f"  ret {vector} %z\n}}"
+    )
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    assembly = target.create_target_machine(cpu=cpu, features=features).emit_assembly(module)
+    return registers in assembly and "fma" in assembly.replace("fmla", "fma") and "call" not in assembly
+
+
+def _shape():
+    """Bits in a vector, rows and vectors of a full tile: enough sums at once to hide the latency of a multiply-add."""
+    if _compiles_to("zmm", 512):
+        return 512, 8, 2  # 16 of 32 registers hold sums
+    if _compiles_to("ymm", 256):
+        return 256, 4, 3  # 12 of 16
+    return 128, 8, 2  # NEON has 32 registers; anything else works, slower
+
+
+VECTOR_BITS, ROWS, VECS = _shape()
+FUSED = VECTOR_BITS > 128 or _compiles_to("v0", 128)
+
+
+def lanes_of(dtype):
+    """How many numbers of this NumPy dtype a vector holds."""
+    return VECTOR_BITS // 8 // dtype.itemsize
+
+
+class TileType(types.Type):
+    """Numba's type of a tile: `rows` x `vecs` vectors of `dtype`."""
+
+    def __init__(self, dtype, rows, vecs):
+        self.dtype, self.rows, self.vecs = dtype, rows, vecs
+        self.lanes = VECTOR_BITS // dtype.bitwidth
+        self.element = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.array = ir.ArrayType(self.vector, rows * vecs)
+        super().__init__(name=f"Tile({dtype}, {rows}x{vecs}x{self.lanes})")
+
+
+@register_model(TileType)
+class TileModel(models.PrimitiveModel):
+    def __init__(self, dmm, tile):
+        super().__init__(dmm, tile, tile.array)
+
+
+# ---- vectors as formulas ----------------------------------------------------------------------------------------
+
+
+class Vector:
+    """An LLVM vector with Python's operators: what is written with them is compiled, not computed."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value, self.type = builder, value, value.type
+        self.lanes = value.type.count
+        self.bits = 32 if value.type.element == ir.FloatType() else 64
+
+    def constant(self, number):
+        return Vector(self.builder, ir.Constant(self.type, [float(number)] * self.lanes))
+
+    def _binary(self, instruction, other, swap=False):
+        a, b = self, other if isinstance(other, Vector) else self.constant(other)
+        if swap:
+            a, b = b, a
+        return Vector(self.builder, getattr(self.builder, instruction)(a.value, b.value))
+
+    def __add__(self, other):
+        return self._binary("fadd", other)
+
+    def __sub__(self, other):
+        return self._binary("fsub", other)
+
+    def __mul__(self, other):
+        return self._binary("fmul", other)
+
+    def __truediv__(self, other):
+        return self._binary("fdiv", other)
+
+    def __rsub__(self, other):
+        return self._binary("fsub", other, swap=True)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def intrinsic(self, name, *others):
+        vectors = [v if isinstance(v, Vector) else self.constant(v) for v in (self, *others)]
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.type, [self.type] * len(vectors)),
+            f"llvm.{name}.v{self.lanes}f{self.bits}",
+        )
+        return Vector(self.builder, self.builder.call(function, [v.value for v in vectors]))
+
+    def times_plus(self, factor, addend):
+        """self * factor + addend, rounded once where the processor can."""
+        return self.intrinsic("fma" if FUSED else "fmuladd", factor, addend)
+
+    def where(self, comparison, other, yes, no):
+        """`yes` where `self comparison other`, else `no`; a NaN makes every comparison but != false."""
+        other, yes, no = (v if isinstance(v, Vector) else self.constant(v) for v in (other, yes, no))
+        compare = self.builder.fcmp_unordered if comparison == "!=" else self.builder.fcmp_ordered
+        condition = compare(comparison, self.value, other.value)
+        return Vector(self.builder, self.builder.select(condition, yes.value, no.value))
+
+    def bits_of(self):
+        """The numbers' bits as integers of the same width."""
+        integers = ir.VectorType(INT32 if self.bits == 32 else INT64, self.lanes)
+        return self.builder.bitcast(self.value, integers)
+
+
+def _polynomial(x, coefficients):
+    """c_0 + c_1 x + c_2 x^2 + ..., by Horner's rule."""
+    *rest, total = [x.constant(c) for c in coefficients]
+    for coefficient in reversed(rest):
+        total = total.times_plus(x, coefficient)
+    return total
+
+
+# (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, interpolated at Chebyshev nodes: 0.01 units in the last place
+_EXP_COEFFICIENTS = {
+    32: (
+        0.50000000134981778643, 0.16666666681659179129, 0.041666464602026541557, 0.0083333108895820771937,
+        0.0013933685862617173589, 0.00019891030654370327738,
+    ),
+    64: (
+        0.5, 0.16666666666666671008, 0.041666666666666669767, 0.0083333333333261120526, 0.0013888888888883731828,
+        0.00019841269874901259234, 0.000024801587325605322782, 2.7557255297969644392e-6, 2.7557273570102139673e-7,
+        2.5105259538448493419e-8, 2.0914717341716375952e-9,
+    ),
+}  # fmt: skip
+# ln 2 in two parts, the first short enough for n times it to be exact (Cody and Waite)
+_LN2 = {32: (0.693145751953125, 1.428606765330187e-06), 64: (0.6931471803691238164901733, 1.9082149292705877e-10)}
+_MANTISSA = {32: 23, 64: 52}
+
+
+def _reduce(x):
+    """For x = n ln 2 + r with |r| <= ln 2 / 2: r, e^r - 1 - r, and the integers n. |x| may be at most some 2,000."""
+    builder, magic = x.builder, 1.5 * 2.0 ** _MANTISSA[x.bits]
+    shifted = x.times_plus(1.4426950408889634, magic)  # the rounded quotient stands in the lowest bits
+    n = shifted - magic
+    high, low = _LN2[x.bits]
+    r = n.times_plus(-low, n.times_plus(-high, x))
+    integers = builder.sub(shifted.bits_of(), x.constant(magic).bits_of())
+    return r, r * r * _polynomial(r, _EXP_COEFFICIENTS[x.bits]), integers
+
+
+def _power_of_two(x, n):
+    """2^n as numbers like x, for n that a normal number can have as its exponent."""
+    def splat(k):
+        return ir.Constant(n.type, [k] * x.lanes)
+
+    biased = x.builder.add(n, splat(127 if x.bits == 32 else 1023))
+    return Vector(x.builder, x.builder.bitcast(x.builder.shl(biased, splat(_MANTISSA[x.bits])), x.type))
+
+
+def _exp(x):
+    """e^x = (1 + (e^r - 1)) 2^n, scaled in two halves so that n may run through all exponents, denormals included."""
+    low, high = (-104.0, 89.0) if x.bits == 32 else (-746.0, 710.0)  # beyond: 0 and infinity
+    x = x.where(">", high, high, x)
+    x = x.where("<", low, low, x)
+    r, rest, n = _reduce(x)
+    leading = r + 1.0
+    significand = leading + (rest + (r - (leading - 1.0)))  # what rounding 1 + r lost comes back
+    half = x.builder.ashr(n, ir.Constant(n.type, [1] * x.lanes))
+    return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
+
+
+def _divide(numerator, constant, x, inverse):
+    """numerator / (constant + x), rounded about once; `inverse` is 1 / (constant + x) to a bit or two."""
+    denominator = x + constant
+    lost = x - (denominator - constant)
+    quotient = numerator / denominator
+    minus = quotient * -1.0
+    rest = minus.times_plus(lost, minus.times_plus(denominator, numerator))
+    return rest.times_plus(inverse, quotient)
+
+
+def _tanh(x):
+    """tanh |x| = -t / (t + 2) with t = e^(-2|x|) - 1 = 2^n (e^r - 1) + (2^n - 1), exact to the last bits near 0."""
+    end = -10.0 if x.bits == 32 else -20.0  # tanh is 1 from here on
+    y = x.intrinsic("fabs") * -1.0
+    y = y.where("<", end, end, y)
+    r, rest, n = _reduce(y + y)
+    scale = _power_of_two(x, n)
+    t = scale.times_plus(r + rest, scale - 1.0)
+    return _divide(t, 2.0, t, t * -0.5 + 0.5).intrinsic("copysign", x)
+
+
+def _logistic(x):
+    """1 / (1 + e^-x) for x >= 0, e^x / (1 + e^x) for x < 0: never overflows, keeps denormal results."""
+    e = _exp(x.intrinsic("fabs") * -1.0)
+    return _divide(x.where("<", 0.0, e, 1.0), 1.0, e, e * -0.5 + 1.0)
+
+
+# ---- values of a tile in LLVM -----------------------------------------------------------------------------------
+
+
+def _vectors(builder, tile, value):
+    return [Vector(builder, builder.extract_value(value, i)) for i in range(tile.rows * tile.vecs)]
+
+
+def _pack(builder, tile, vectors):
+    value = ir.Constant(tile.array, ir.Undefined)
+    for i, vector in enumerate(vectors):
+        value = builder.insert_value(value, vector.value, i)
+    return value
+
+
+def _splat(builder, tile, scalar):
+    undefined = ir.Constant(tile.vector, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(INT32, tile.lanes), None)
+    first = builder.insert_element(undefined, scalar, INT32(0))
+    return Vector(builder, builder.shuffle_vector(first, undefined, zeros))
+
+
+def _pointer(context, builder, array_type, array, offset, to=None):
+    pointer = builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
+    return builder.bitcast(pointer, to.as_pointer()) if to else pointer
+
+
+def _load(context, builder, vector_type, array_type, array, offset):
+    load = builder.load(_pointer(context, builder, array_type, array, offset, vector_type))
+    load.align = array_type.dtype.bitwidth // 8
+    return Vector(builder, load)
+
+
+def _store(context, builder, value, array_type, array, offset):
+    store = builder.store(value, _pointer(context, builder, array_type, array, offset, value.type))
+    store.align = array_type.dtype.bitwidth // 8
+
+
+def _offsets(builder, tile, start, stride):
+    for r in range(tile.rows):
+        row = builder.add(start, builder.mul(stride, INT64(r)))
+        for v in range(tile.vecs):
+            yield builder.add(row, INT64(v * tile.lanes))
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """How many of the array's numbers a vector holds, as a constant of the compiled code."""
+    return types.int64(array), lambda context, builder, sig, args: INT64(TileType(sig.args[0].dtype, 1, 1).lanes)
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, like, rows, vecs):
+    """A tile of zeros of the array's element type."""
+    tile = TileType(like.dtype, rows.literal_value, vecs.literal_value)
+    return tile(like, rows, vecs), lambda context, builder, sig, args: ir.Constant(tile.array, None)
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx, array, start, stride, rows, vecs):
+    """tile[r, c] = array[start + r * stride + c]; stride 0 repeats one row."""
+    tile = TileType(array.dtype, rows.literal_value, vecs.literal_value)
+
+    def codegen(context, builder, sig, args):
+        array, start, stride, _, _ = args
+        offsets = _offsets(builder, tile, start, stride)
+        vectors = [_load(context, builder, tile.vector, sig.args[0], array, offset) for offset in offsets]
+        return _pack(builder, tile, vectors)
+
+    return tile(array, types.int64, types.int64, rows, vecs), codegen
+
+
+@intrinsic
+def store(typingctx, tile, array, start, stride):
+    """array[start + r * stride + c] = tile[r, c]"""
+
+    def codegen(context, builder, sig, args):
+        value, array, start, stride = args
+        for vector, offset in zip(_vectors(builder, tile, value), _offsets(builder, tile, start, stride), strict=True):
+            _store(context, builder, vector.value, sig.args[1], array, offset)
+        return context.get_dummy_value()
+
+    return types.void(tile, array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_transposed(typingctx, tile, array, start, stride):
+    """array[start + c * stride + r] = tile[r, c]
+
+    Rows are taken in groups of at most a vector's lanes, a power of two; log2 of the group rounds of interleaving the
+    first half of the vectors with the second leave whole columns in each vector.
+    """
+
+    def codegen(context, builder, sig, args):
+        value, array, start, stride = args
+        lanes, group = tile.lanes, min(tile.rows, tile.lanes)
+
+        def shuffle(a, b, lane_numbers):
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lane_numbers)), lane_numbers))
+
+        halves = range(lanes // 2), range(lanes // 2, lanes)
+        interleave = [[x for i in half for x in (i, i + lanes)] for half in halves]
+        for first in range(0, tile.rows, group):
+            for v in range(tile.vecs):
+                rows = [builder.extract_value(value, (first + r) * tile.vecs + v) for r in range(group)]
+                for _ in range(group.bit_length() - 1):
+                    pairs = zip(rows[: group // 2], rows[group // 2 :], strict=True)
+                    rows = [shuffle(a, b, numbers) for a, b in pairs for numbers in interleave]
+                for c in range(lanes):
+                    each = lanes // group  # whole columns in a vector
+                    at = c % each * group
+                    column = shuffle(rows[c // each], rows[c // each], list(range(at, at + group)))
+                    offset = builder.add(start, builder.mul(stride, INT64(v * lanes + c)))
+                    _store(context, builder, column, sig.args[1], array, builder.add(offset, INT64(first)))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, types.int64, types.int64), codegen
+
+
+def _mask(builder, count, lanes):
+    """Lane numbers below `count`."""
+    integers = ir.VectorType(INT64, lanes)
+    numbers = ir.Constant(integers, list(range(lanes)))
+    undefined = ir.Constant(integers, ir.Undefined)
+    first = builder.insert_element(undefined, count, INT32(0))
+    limit = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, lanes), None))
+    return builder.icmp_signed("<", numbers, limit)
+
+
+def _masked(name, builder, result, vector_type, *arguments):
+    bits = 32 if vector_type.element == ir.FloatType() else 64
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(result, [a.type for a in arguments]),
+        f"llvm.masked.{name}.v{vector_type.count}f{bits}.p0v{vector_type.count}f{bits}",
+    )
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_part(typingctx, like, array, start, count):
+    """A row of one vector: tile[0, c] = array[start + c] for c < count, else 0. Nothing else is read.
+
+    The array may be float32 or float64; the numbers are converted to the element type of `like`.
+    """
+    tile = TileType(like.dtype, 1, 1)
+
+    def codegen(context, builder, sig, args):
+        _, array, start, count = args
+        source = TileType(sig.args[1].dtype, 1, 1).element
+        vector = ir.VectorType(source, tile.lanes)
+        pointer = _pointer(context, builder, sig.args[1], array, start, vector)
+        align = INT32(sig.args[1].dtype.bitwidth // 8)
+        mask = _mask(builder, count, tile.lanes)
+        row = _masked("load", builder, vector, vector, pointer, align, mask, ir.Constant(vector, None))
+        if source != tile.element:
+            row = (builder.fptrunc if tile.dtype.bitwidth == 32 else builder.fpext)(row, tile.vector)
+        return builder.insert_value(ir.Constant(tile.array, ir.Undefined), row, 0)
+
+    return tile(like, array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_part(typingctx, tile, array, start, count):
+    """array[start + c] = tile[0, c] for c < count. Nothing else is written."""
+
+    def codegen(context, builder, sig, args):
+        value, array, start, count = args
+        vector = builder.extract_value(value, 0)
+        pointer = _pointer(context, builder, sig.args[1], array, start, tile.vector)
+        align, mask = INT32(tile.dtype.bitwidth // 8), _mask(builder, count, tile.lanes)
+        _masked("store", builder, ir.VoidType(), tile.vector, vector, pointer, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(tile, array, types.int64, types.int64), codegen
+
+
+# ---- arithmetic -------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def outer(typingctx, tile, x, x_start, x_stride, y, y_start):
+    """tile[r, c] + x[x_start + r * x_stride] * y[y_start + c]: one fused multiply-add a number."""
+
+    def codegen(context, builder, sig, args):
+        value, x, x_start, x_stride, y, y_start = args
+        row = [
+            _load(context, builder, tile.vector, sig.args[4], y, builder.add(y_start, INT64(v * tile.lanes)))
+            for v in range(tile.vecs)
+        ]
+        for r in range(tile.rows):
+            offset = builder.add(x_start, builder.mul(x_stride, INT64(r)))
+            scalar = _splat(builder, tile, builder.load(_pointer(context, builder, sig.args[1], x, offset)))
+            for v in range(tile.vecs):
+                i = r * tile.vecs + v
+                total = scalar.times_plus(row[v], Vector(builder, builder.extract_value(value, i)))
+                value = builder.insert_value(value, total.value, i)
+        return value
+
+    return tile(tile, x, types.int64, types.int64, y, types.int64), codegen
+
+
+def _arguments(types_, formula):
+    """Signature and code of a function of tiles, number by number; scalars stand for tiles that repeat them."""
+    tile = next(t for t in types_ if isinstance(t, TileType))
+
+    def codegen(context, builder, sig, args):
+        columns = [
+            _vectors(builder, tile, a)
+            if isinstance(t, TileType)
+            else [_splat(builder, tile, a)] * (tile.rows * tile.vecs)
+            for t, a in zip(sig.args, args, strict=True)
+        ]
+        return _pack(builder, tile, [formula(*vectors) for vectors in zip(*columns, strict=True)])
+
+    return tile(*(t if isinstance(t, TileType) else tile.dtype for t in types_)), codegen
+
+
+def _operator(function, formula):
+    """Teach Numba an operator of tiles (templates compile nothing, where `overload` compiles a wrapper a use)."""
+
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and any(isinstance(t, TileType) for t in args):
+                return signature(*_flatten(_arguments(args, formula)[0]))
+
+    def lower(context, builder, sig, args):
+        return _arguments(sig.args, formula)[1](context, builder, sig, args)
+
+    for pattern in (TileType, TileType), (TileType, types.Float), (types.Float, TileType):
+        lower_builtin(function, *pattern)(lower)
+
+
+def _flatten(sig):
+    return sig.return_type, *sig.args
+
+
+_operator(operator.add, lambda x, y: x + y)
+_operator(operator.sub, lambda x, y: x - y)
+_operator(operator.mul, lambda x, y: x * y)
+_operator(operator.truediv, lambda x, y: x / y)
+
+
+@intrinsic
+def maximum(typingctx, x, y):
+    """The larger of x and y; a NaN in x stays, one in y does not."""
+    return _arguments((x, y), lambda x, y: y.where(">", x, y, x))
+
+
+@intrinsic
+def where_nonzero(typingctx, condition, x):
+    """x where the condition is not 0 (NaN is not), else 0."""
+    return _arguments((condition, x), lambda condition, x: condition.where("!=", 0.0, x, 0.0))
+
+
+@intrinsic
+def sqrt(typingctx, x):
+    """The square root, correctly rounded."""
+    return _arguments((x,), lambda x: x.intrinsic("sqrt"))
+
+
+@intrinsic
+def exp(typingctx, x):
+    """e^x within 2 units in the last place."""
+    return _arguments((x,), _exp)
+
+
+@intrinsic
+def tanh(typingctx, x):
+    """The hyperbolic tangent within 2 units in the last place."""
+    return _arguments((x,), _tanh)
+
+
+@intrinsic
+def logistic(typingctx, x):
+    """1 / (1 + e^-x) within 2 units in the last place."""
+    return _arguments((x,), _logistic)
+
+
+def _reduction(typingctx, tile, combine):
+    def codegen(context, builder, sig, args):
+        total, *rest = _vectors(builder, tile, args[0])
+        for vector in rest:
+            total = combine(total, vector)
+        step = tile.lanes // 2
+        while step:
+            turn = ir.Constant(ir.VectorType(INT32, tile.lanes), [(i + step) % tile.lanes for i in range(tile.lanes)])
+            total = combine(total, Vector(builder, builder.shuffle_vector(total.value, total.value, turn)))
+            step //= 2
+        return builder.extract_element(total.value, INT32(0))
+
+    return tile.dtype(tile), codegen
+
+
+@intrinsic
+def total(typingctx, tile):
+    """The sum of all numbers of a tile, in an order that depends on its shape alone."""
+    return _reduction(typingctx, tile, lambda a, b: a + b)
+
+
+@intrinsic
+def largest(typingctx, tile):
+    """The largest number of a tile, NaNs left out where others stand."""
+    return _reduction(typingctx, tile, lambda a, b: b.where(">", a, b, a))

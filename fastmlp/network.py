@@ -1,0 +1,430 @@
+"""MLP: a multilayer perceptron as flat arrays, and the calls that compute on them.
+
+This floor turns matrices into panels and back, gives the kernels their workspace and chooses between the serial and the
+parallel one. It knows neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
+"""
+
+import collections
+import operator
+
+import numpy as np
+
+from fastmlp import _kernels as kernels
+from fastmlp import _threads
+from fastmlp._tile import ROWS, VECS, lanes_of
+
+HIDDEN = {
+    "identity": kernels.IDENTITY,
+    "logistic": kernels.LOGISTIC,
+    "tanh": kernels.TANH,
+    "relu": kernels.RELU,
+}
+OUTPUTS = {
+    "identity": kernels.IDENTITY,
+    "logistic": kernels.LOGISTIC,
+    "softmax": kernels.SOFTMAX,
+    "exp": kernels.EXP,
+}
+
+# Where f(0) is not 0, padded units have this bias: they put out 0.
+_PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1e30}
+# Multiply-adds from which more threads pay for the parallel regions, measured.
+_TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 400_000, 400_000
+# Rows that a thread takes through all layers at a time when it predicts.
+_PREDICT_ROWS = 128
+# The pass over the weights is cut into about so many pieces, however many threads there are: loss sums keep their order.
+_PIECES = 64
+_ALL_ROWS = np.empty(0, np.int64)
+
+
+class Data(collections.namedtuple("Data", "X x Y weights n_samples")):
+    """Rows and targets as the kernels read them, checked once; made by `MLP.data`."""
+
+
+class MLP:
+    """A multilayer perceptron: A_i = f(A_{i-1} W_i + b_i), trained on the loss that belongs to its output.
+
+    Parameters
+    ----------
+    layer_units : sequence of int
+        Width of each layer, input first, output last; two at least.
+    activation : str or sequence of str, default="relu"
+        'identity', 'logistic', 'tanh' or 'relu', for all hidden layers or for each.
+    output : {'softmax', 'logistic', 'identity', 'exp'}, default="softmax"
+        Activation of the last layer and with it the loss: cross-entropy, binary cross-entropy for each output, half the
+        squared error, half the Poisson deviance.
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        Type of parameters, activations and predictions.
+
+    Attributes
+    ----------
+    weights, biases : list of ndarray
+        W_i of shape (units of layer i-1, units of layer i) and b_i, layer by layer: copies. Initially 0.
+    parameters : ndarray
+        The live parameters, flat, in the kernels' own order.
+
+    Examples
+    --------
+    >>> network = MLP([64, 100, 10])
+    >>> network.initialize(np.random.RandomState(0))
+    >>> data = network.data(X, labels)                                      # doctest: +SKIP
+    >>> loss = network.train_epoch(data, Adam(network), batch_size=200)     # doctest: +SKIP
+    """
+
+    def __init__(self, layer_units, activation="relu", output="softmax", dtype=np.float32):
+        self.layer_units = tuple(operator.index(n) for n in layer_units)
+        if len(self.layer_units) < 2 or min(self.layer_units) < 1:
+            raise ValueError(f"layer_units must be two or more numbers > 0, got {list(layer_units)}.")
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}.")
+        hidden = [activation] * (len(self.layer_units) - 2) if isinstance(activation, str) else list(activation)
+        if len(hidden) != len(self.layer_units) - 2 or not set(hidden) <= set(HIDDEN):
+            raise ValueError(f"activation must be one of {list(HIDDEN)} for each hidden layer, got {activation!r}.")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
+        self.activations = (*hidden, output)
+
+        self._lanes = lanes_of(self.dtype)
+        self._panel = VECS * self._lanes
+        self._layout, self._size, transposed = self._arrange()
+        self.parameters, self._transposed = self.zeros(self._size), self.zeros(transposed)
+        for i, b in enumerate(self._bias_views(), start=1):
+            b[self.layer_units[i] :] = _PADDED_BIAS.get(self._layout[i, kernels.ACTIVATION], 0)
+        self._work = sum(n * m for n, m in zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
+        self._pieces = self._cut()
+        self._spare = {}
+
+    def __getstate__(self):
+        return {**self.__dict__, "_spare": {}}
+
+    # ---- storage ----
+
+    def zeros(self, size=None):
+        """A flat array of zeros, by default like `parameters`, that starts at a cache line (split loads cost double)."""
+        size = self._size if size is None else size
+        raw = np.zeros(size * self.dtype.itemsize + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        return raw[start : start + size * self.dtype.itemsize].view(self.dtype)
+
+    def _arrange(self):
+        """The layout table without a workspace, and the sizes of `parameters` and of the transposed weights."""
+        layout = np.zeros((len(self.layer_units), kernels.COLUMNS), np.int64)
+        layout[:, kernels.UNITS] = self.layer_units
+        size = transposed = 0
+        for i, name in enumerate(self.activations, start=1):
+            n, m = self.layer_units[i - 1 : i + 1]
+            layout[i, kernels.ACTIVATION] = (OUTPUTS if i == len(self.activations) else HIDDEN)[name]
+            layout[i, kernels.WEIGHTS] = size
+            size += _pad(n, ROWS) * _pad(m, self._panel)
+            layout[i, kernels.BIASES] = size
+            size += _pad(m, self._panel)
+            layout[i, kernels.TRANSPOSED] = transposed
+            if i > 1:
+                transposed += _pad(m, self._lanes) * _pad(n, self._panel)
+        return layout, size, transposed
+
+    def _cut(self):
+        """Work items of the pass over the weights, costliest first, so that dealing them out in turn is fair."""
+        items, pieces = [], max(1, self._work // _PIECES)
+        for i, (n, m) in enumerate(zip(self.layer_units[:-1], self.layer_units[1:], strict=True), start=1):
+            for c in range(0, m, self._panel):
+                columns = min(self._panel, _pad(m - c, self._lanes))
+                rows = _pad(max(1, min(n, pieces // columns)), ROWS)
+                items += [(i, c, k, min(k + rows, _pad(n, ROWS)), columns) for k in range(0, n, rows)]
+        items.sort(key=lambda item: (item[2] - item[3]) * item[4])
+        return np.array([item[:4] for item in items], np.int64)
+
+    def _panels(self, flat, start, rows, columns, height):
+        """View of a stored matrix as (panel, row, column in the panel), with all its padding."""
+        count = -(-columns // self._panel)
+        return flat[start : start + count * height * self._panel].reshape(count, height, self._panel)
+
+    def _matrix(self, panels, rows, columns):
+        """The matrix that stands in panels: a copy."""
+        return np.ascontiguousarray(panels.transpose(1, 0, 2)[:rows].reshape(rows, -1)[:, :columns])
+
+    def _fill(self, panels, matrix):
+        """Write a matrix into panels; the padding stays as it is."""
+        rows, columns = matrix.shape
+        for p, c in enumerate(range(0, columns, self._panel)):
+            panels[p, :rows, : min(self._panel, columns - c)] = matrix[:, c : c + self._panel]
+
+    def _weight_panels(self, flat):
+        for i, (n, m) in enumerate(zip(self.layer_units[:-1], self.layer_units[1:], strict=True), start=1):
+            yield self._panels(flat, self._layout[i, kernels.WEIGHTS], n, m, _pad(n, ROWS))
+
+    def _bias_views(self, flat=None):
+        flat = self.parameters if flat is None else flat
+        for i, m in enumerate(self.layer_units[1:], start=1):
+            start = self._layout[i, kernels.BIASES]
+            yield flat[start : start + _pad(m, self._panel)]
+
+    def unpack(self, flat):
+        """Weights and biases, layer by layer, from a flat array like `parameters`: two lists of copies."""
+        shapes = zip(self._weight_panels(flat), self.layer_units[:-1], self.layer_units[1:], strict=True)
+        weights = [self._matrix(panels, n, m) for panels, n, m in shapes]
+        return weights, [b[:m].copy() for b, m in zip(self._bias_views(flat), self.layer_units[1:], strict=True)]
+
+    @property
+    def weights(self):
+        return self.unpack(self.parameters)[0]
+
+    @property
+    def biases(self):
+        return self.unpack(self.parameters)[1]
+
+    def set_parameters(self, weights, biases):
+        """Take over weights and biases, layer by layer.
+
+        Parameters
+        ----------
+        weights, biases : sequence of array-like
+            Shapes as in the attributes of these names; converted to the network's dtype.
+
+        Raises
+        ------
+        ValueError
+            If a shape is not that of its layer; the parameters then stay as they were.
+        """
+        weights, biases = [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
+        shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
+        if [w.shape for w in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
+            raise ValueError(f"weights and biases must have the shapes {shapes} and {[(m,) for _, m in shapes]}.")
+        for panels, w in zip(self._weight_panels(self.parameters), weights, strict=True):
+            self._fill(panels, w)
+        for view, b in zip(self._bias_views(), biases, strict=True):
+            view[: len(b)] = b
+        for i, (w, (n, m)) in enumerate(zip(weights, shapes, strict=True), start=1):
+            if i > 1:
+                start, height = self._layout[i, kernels.TRANSPOSED], _pad(m, self._lanes)
+                self._fill(self._panels(self._transposed, start, m, n, height), w.T)
+
+    def initialize(self, random_state):
+        """Draw weights and biases uniformly from +-sqrt(f / (units in + units out)), f = 2 after logistic, else 6.
+
+        In scikit-learn's order and with its numbers (Glorot and Bengio, 2010); f is that of the hidden layers.
+
+        Parameters
+        ----------
+        random_state : numpy.random.RandomState
+        """
+        weights, biases = [], []
+        factor = 2.0 if self.activations[0] == "logistic" and len(self.activations) > 1 else 6.0
+        for n, m in zip(self.layer_units[:-1], self.layer_units[1:], strict=True):
+            bound = np.sqrt(factor / (n + m))
+            weights.append(random_state.uniform(-bound, bound, (n, m)))
+            biases.append(random_state.uniform(-bound, bound, m))
+        self.set_parameters(weights, biases)
+
+    # ---- what goes in ----
+
+    def data(self, X, Y, sample_weight=None):
+        """Rows and targets in the form that `loss`, `gradients` and `train_epoch` take.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, layer_units[0])
+            float32 or float64, of any strides, is read in place; anything else is converted.
+        Y : ndarray of shape (n_samples,) or (n_samples, layer_units[-1])
+            Targets; for softmax the number of each row's class, from 0.
+        sample_weight : ndarray of shape (n_samples,), optional
+            Weight of each row in loss and gradient. 1 if absent.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or a class is not one of the outputs.
+        """
+        X, outputs = self._rows(X), self.layer_units[-1]
+        n, Y = len(X), np.asarray(Y)
+        softmax = self.activations[-1] == "softmax"
+        if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
+            raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
+        if softmax and not (Y.min() >= 0 and Y.max() < outputs):
+            raise ValueError(f"Y must hold classes from 0 to {outputs - 1}.")
+        Y = np.ascontiguousarray(Y, self.dtype).reshape(-1)
+        weights = np.ones(1, self.dtype)
+        if sample_weight is not None:
+            weights = np.ascontiguousarray(sample_weight, self.dtype)
+            if weights.shape != (n,):
+                raise ValueError(f"sample_weight must have the shape {(n,)}, got {weights.shape}.")
+        return Data(*_flat(X), Y, weights, n)
+
+    def _rows(self, X):
+        X = np.asarray(X)
+        if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
+            X = X.astype(self.dtype)
+        if X.ndim != 2 or X.shape[1] != self.layer_units[0]:
+            raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
+        return X
+
+    def _workspace(self, height, train):
+        """The layout with activations (and deltas) of `height` rows, and room for them; taken from the spare ones."""
+        try:
+            return self._spare[height, train].pop()
+        except (KeyError, IndexError):
+            layout, values, deltas = self._layout.copy(), 0, 0
+            for i, n in enumerate(self.layer_units):
+                layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = values, deltas
+                values += height * _pad(n, self._panel)
+                deltas += height * _pad(n, self._panel) * (i > 0)
+            return layout, self.zeros(values), self.zeros(deltas if train else 0)
+
+    def _give_back(self, height, train, workspace):
+        self._spare = {(height, train): [workspace]} | {k: v for k, v in self._spare.items() if k[1] != train}
+
+    # ---- what it computes ----
+
+    def predict(self, X, order=None):
+        """Outputs of the network.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, layer_units[0])
+        order : ndarray of int64, optional
+            Numbers of the rows to take, in this order. All of them if absent.
+
+        Returns
+        -------
+        A_L : ndarray of shape (rows taken, layer_units[-1])
+        """
+        X = self._rows(X)
+        n = len(X) if order is None else len(order)
+        out = np.empty((n, self.layer_units[-1]), self.dtype)
+        if n == 0:
+            return out
+        threads = _threads.count() if n > ROWS and n * self._work > _PREDICT_IN_PARALLEL else 1
+        rows = ROWS if n <= ROWS else _PREDICT_ROWS
+        self._forward(X, _ALL_ROWS if order is None else order, n, threads, rows * threads, out)
+        return out
+
+    def _forward(self, X, order, n, threads, height, out):
+        workspace = layout, A, _ = self._workspace(height, train=False)
+        view, x = _flat(X)
+        kernel = kernels.predict_parallel if threads > 1 else kernels.predict_serial
+        kernel(layout, view, x, order, n, height, self.parameters, A, out.reshape(-1), threads)
+        self._give_back(height, False, workspace)
+        return workspace
+
+    def forward(self, X):
+        """Activations of all layers for all rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, layer_units[0])
+
+        Returns
+        -------
+        activations : list of ndarray
+            A_0 (that is X) to A_L, of shape (n_samples, units of the layer).
+        """
+        X = self._rows(X)
+        n, height = len(X), max(ROWS, _pad(len(X), ROWS))
+        out = np.empty((n, self.layer_units[-1]), self.dtype)
+        layout, A, _ = self._forward(X, _ALL_ROWS, n, 1, height, out)
+        starts = layout[:, kernels.VALUES]
+        return [
+            self._matrix(self._panels(A, start, n, units, height), n, units)
+            for start, units in zip(starts, self.layer_units, strict=True)
+        ]
+
+    def loss(self, data, alpha=0.0):
+        """Loss of all rows together: their weighted mean (for squared error over outputs too) + alpha/2 |W|^2 / S.
+
+        S is the number of rows, or the sum of their weights: scikit-learn's loss at these parameters.
+        """
+        nothing = self.zeros(0)
+        return self._epoch(data, _order(data), data.n_samples, kernels.NOTHING, _step(alpha=alpha), nothing, nothing)
+
+    def gradients(self, data, alpha=0.0):
+        """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
+
+        Returns
+        -------
+        loss : float
+        weight_gradients, bias_gradients : list of ndarray
+            Shaped like `weights` and `biases`. As in scikit-learn, those of the squared error are of its sum over
+            outputs, where the loss is the mean.
+        """
+        flat, nothing = self.zeros(), self.zeros(0)
+        loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha=alpha), flat, nothing)
+        return loss, *self.unpack(flat)
+
+    def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None):
+        """One pass over the data in batches, with a step of the optimizer after each.
+
+        Parameters
+        ----------
+        data : Data
+            Made by the method of this name.
+        optimizer : Adam or SGD
+            See `training.py`: `kind`, `step` (its numbers) and the flat arrays `first` and `second`.
+        batch_size : int
+            Rows of a batch; the last one has what is left.
+        alpha : float, default=0.0
+            Weight of the L2 penalty.
+        order : ndarray of int64, optional
+            Numbers of the rows to use, in this order. All of them, as they stand, if absent.
+
+        Returns
+        -------
+        loss : float
+            Mean of the batches' losses, each at the weights before its step, weighted by their rows.
+
+        Raises
+        ------
+        IndexError
+            If `order` names a row that is not there.
+        ZeroDivisionError
+            If the weights of a batch sum to zero; the steps of the batches before it stay.
+        """
+        optimizer.step[kernels.ALPHA] = alpha
+        order = _order(data) if order is None else np.ascontiguousarray(order, np.int64)
+        return self._epoch(data, order, batch_size, optimizer.kind, optimizer.step, optimizer.first, optimizer.second)
+
+    def _epoch(self, data, order, batch_size, kind, step, first, second):
+        if not 1 <= batch_size:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
+        batch_size = min(batch_size, max(1, len(order)))
+        height = _pad(batch_size, ROWS)
+        threads = min(_threads.count(), height // ROWS) if batch_size * self._work > _TRAIN_IN_PARALLEL else 1
+        workspace = layout, A, D = self._workspace(height, train=True)
+        scratch = self.zeros(threads * ROWS * self._panel)
+        losses = np.zeros(height // ROWS + len(self._pieces))
+        kernel = kernels.epoch_parallel if threads > 1 else kernels.epoch_serial
+        loss = kernel(
+            layout, self._pieces, data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
+            kind, step, self.parameters, self._transposed, first, second, A, D, scratch, losses, threads,
+        )  # fmt: skip
+        self._give_back(height, True, workspace)
+        return loss
+
+
+def _pad(n, multiple):
+    return -(-n // multiple) * multiple
+
+
+def _order(data):
+    return np.arange(data.n_samples)
+
+
+def _step(**numbers):
+    """The kernels' array of numbers for a pass without an optimizer."""
+    step = np.zeros(kernels.STEPS + 1)
+    step[kernels.ALPHA] = numbers["alpha"]
+    return step
+
+
+def _flat(X):
+    """A flat view of all memory between a matrix's first and last number, and its start and strides in elements.
+
+    A matrix whose strides are no multiples of its numbers' size, or that is not aligned, is copied first.
+    """
+    if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
+        X = X.copy()
+    strides = [stride // X.itemsize for stride in X.strides]
+    reach = [stride * (n - 1) for stride, n in zip(strides, X.shape, strict=True)]
+    lowest = X[tuple(slice(n - 1, n) if r < 0 else slice(0, 1) for r, n in zip(reach, X.shape, strict=True))]
+    view = np.lib.stride_tricks.as_strided(lowest, (1 + sum(map(abs, reach)),), (X.itemsize,), writeable=False)
+    return view, np.array([-sum(r for r in reach if r < 0), *strides], np.int64)

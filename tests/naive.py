@@ -1,0 +1,181 @@
+"""The mathematics of fastmlp in plain NumPy, formulas first: the slow twin that the kernels are tested against.
+
+A network of L layers is three lists of length L:
+
+    weights      W_1 .. W_L, each (fan_in, fan_out)
+    biases       b_1 .. b_L, each (fan_out,)
+    activations  names of f_1 .. f_L; hidden: identity, logistic, tanh, relu; the last: logistic, softmax, identity, exp
+
+X is (n, n_features), Y is always (n, n_outputs): one-hot for softmax, zeros and ones for logistic, real numbers for
+identity, counts for exp. Each output is paired with the loss that makes delta_L = A_L - Y. The definitions are
+scikit-learn's.
+"""
+
+import numpy as np
+
+
+def logistic(Z):
+    """1 / (1 + exp(-Z)), written so that exp never overflows."""
+    e = np.exp(-np.abs(Z))
+    return np.where(Z >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def softmax(Z):
+    """exp(Z) / (sum of exp(Z) over the row), with the row's maximum taken off first so that exp never overflows."""
+    E = np.exp(Z - Z.max(axis=1, keepdims=True))
+    return E / E.sum(axis=1, keepdims=True)
+
+
+def xlogy(x, y):
+    """x log(y), and 0 where x is 0, whatever y is."""
+    return x * np.log(np.where(x == 0, 1, y))
+
+
+ACTIVATIONS = {
+    "identity": lambda Z: Z,
+    "logistic": logistic,
+    "tanh": np.tanh,
+    "relu": lambda Z: np.maximum(Z, 0),
+    "softmax": softmax,
+    "exp": np.exp,
+}
+
+# f'(Z) of the hidden activations, written in terms of the output A = f(Z).
+DERIVATIVES = {
+    "identity": lambda A: np.ones_like(A),
+    "logistic": lambda A: A * (1 - A),
+    "tanh": lambda A: 1 - A**2,
+    "relu": lambda A: (A > 0).astype(A.dtype),
+}
+
+
+def forward(X, weights, biases, activations):
+    """[A_0 .. A_L] with A_0 = X and A_i = f_i(A_{i-1} W_i + b_i), (n, fan_out of layer i)."""
+    values = [X]
+    for W, b, activation in zip(weights, biases, activations, strict=True):
+        values.append(ACTIVATIONS[activation](values[-1] @ W + b))
+    return values
+
+
+def loss(Y, output, activation, sample_weight=None):
+    """The loss of the output P, (n, n_outputs), without the penalty on the weights.
+
+        identity   (Y - P)^2 / 2                          mean over the outputs
+        exp        Y log(Y / P) - Y + P                   sum over the outputs
+        softmax    -Y log(P)                              sum over the outputs
+        logistic   -Y log(P) - (1 - Y) log(1 - P)         sum over the outputs
+
+    each averaged over the rows, with weights sample_weight, (n,), if given. Probabilities are clipped to
+    [eps, 1 - eps] of their dtype.
+    """
+    P = output
+    if activation == "identity":
+        losses = (Y - P) ** 2 / 2
+    elif activation == "exp":
+        losses = xlogy(Y, Y / P) - Y + P
+    else:
+        eps = np.finfo(P.dtype).eps
+        P = np.clip(P, eps, 1 - eps)
+        losses = -Y * np.log(P)
+        if activation == "logistic":
+            losses -= (1 - Y) * np.log(1 - P)
+    per_output = np.average(losses, axis=0, weights=sample_weight)
+    return float(per_output.mean() if activation == "identity" else per_output.sum())
+
+
+def deltas(Y, values, weights, activations, sample_weight=None):
+    """[delta_1 .. delta_L], delta_i = d(sum of the rows' losses) / d(Z_i), (n, fan_out of layer i).
+
+        delta_L     = (A_L - Y) * sample_weight
+        delta_{i-1} = delta_i W_i' * f'(A_{i-1})
+
+    `values` is what `forward` returned. The squared error's delta is that of the sum over the outputs, not the mean.
+    """
+    delta = values[-1] - Y
+    if sample_weight is not None:
+        delta = delta * sample_weight[:, None]
+    found = [delta]
+    for i in range(len(weights) - 1, 0, -1):
+        delta = delta @ weights[i].T * DERIVATIVES[activations[i - 1]](values[i])
+        found.insert(0, delta)
+    return found
+
+
+def gradients(X, Y, weights, biases, activations, sample_weight=None, alpha=0.0):
+    """(loss, [dW_1 .. dW_L], [db_1 .. db_L]) of one batch; S is its number of rows, or its sum of sample weights.
+
+    loss = loss(Y, A_L) + alpha / 2 * (sum of all W^2) / S
+    dW_i = (A_{i-1}' delta_i + alpha W_i) / S
+    db_i = (sum of delta_i over the rows) / S
+    """
+    S = len(X) if sample_weight is None else sample_weight.sum()
+    values = forward(X, weights, biases, activations)
+    penalty = alpha / 2 * sum(np.sum(W**2) for W in weights) / S
+    batch_loss = loss(Y, values[-1], activations[-1], sample_weight) + float(penalty)
+    D = deltas(Y, values, weights, activations, sample_weight)
+    weight_gradients = [(A.T @ d + alpha * W) / S for A, d, W in zip(values[:-1], D, weights, strict=True)]
+    bias_gradients = [d.sum(axis=0) / S for d in D]
+    return batch_loss, weight_gradients, bias_gradients
+
+
+class SGD:
+    """v = momentum * v - learning_rate * g, then p += v, or with Nesterov p += momentum * v - learning_rate * g."""
+
+    def __init__(self, learning_rate=0.001, momentum=0.9, nesterov=True):
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.velocities = None
+
+    def step(self, parameters, gradients):
+        """Move the parameters, a list of arrays, in place, against their gradients."""
+        if self.velocities is None:
+            self.velocities = [np.zeros_like(p) for p in parameters]
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            v = self.velocities[i] = self.momentum * self.velocities[i] - self.learning_rate * g
+            p += self.momentum * v - self.learning_rate * g if self.nesterov else v
+
+
+class Adam:
+    """m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  p -= rate * m / (sqrt(v) + epsilon)
+
+    with rate = learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t = 1, 2, ..: epsilon stands outside the
+    bias correction.
+    """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.t = 0
+        self.ms = self.vs = None
+
+    def step(self, parameters, gradients):
+        """Move the parameters, a list of arrays, in place, against their gradients."""
+        if self.t == 0:
+            self.ms = [np.zeros_like(p) for p in parameters]
+            self.vs = [np.zeros_like(p) for p in parameters]
+        self.t += 1
+        rate = self.learning_rate * (1 - self.beta_2**self.t) ** 0.5 / (1 - self.beta_1**self.t)
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            m = self.ms[i] = self.beta_1 * self.ms[i] + (1 - self.beta_1) * g
+            v = self.vs[i] = self.beta_2 * self.vs[i] + (1 - self.beta_2) * g**2
+            p -= rate * m / (np.sqrt(v) + self.epsilon)
+
+
+def epoch(X, Y, order, batch_size, weights, biases, activations, optimizer, alpha=0.0, sample_weight=None):
+    """One pass over the rows `order`, a step per batch, weights and biases moved in place; a short last batch is kept.
+
+    Returns the sum of (batch loss * batch rows) / (all rows): each batch's loss is the one before its own step.
+    """
+    total = 0.0
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        row_weights = None if sample_weight is None else sample_weight[rows]
+        batch_loss, weight_gradients, bias_gradients = gradients(
+            X[rows], Y[rows], weights, biases, activations, row_weights, alpha
+        )
+        optimizer.step([*weights, *biases], [*weight_gradients, *bias_gradients])
+        total += batch_loss * len(rows)
+    return total / len(order)
