@@ -15,13 +15,13 @@ A matrix is stored as panels: as many columns as a tile is wide, row after row; 
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
 not 0), so that no loop has a mask or a remainder. `layout` is a table with a line for each layer, its columns below.
 
-Arrays (T is float32 or float64)
+Memory, passed on as pointers (T is float32 or float64)
     P            T, weights and biases of all layers, as panels         Q     T, W_i' of layers 2..L, as panels
     M, V         T, like P: velocity or first moments, second moments   A, D  T, activations and deltas of a batch
     X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements
     Y            T, targets, row by row; for softmax the number of the class of each row
     weights      T, a weight for each row, or one for all
-    order        int64, the rows of X in the order they are used; empty for all rows as they stand
+    order        int64, the rows of X in the order they are used
 """
 
 import math
@@ -40,7 +40,9 @@ from fastmlp._tile import (
     load_part,
     logistic,
     maximum,
+    number,
     outer,
+    pointer,
     sqrt,
     store,
     store_part,
@@ -72,6 +74,12 @@ def at(start, height, row, column, panel):
 
 
 @inlined
+def cell(layout, i, column):
+    """What the layout says of layer i."""
+    return layout[i * COLUMNS + column]
+
+
+@inlined
 def padded(n, multiple):
     return (n + multiple - 1) // multiple * multiple
 
@@ -91,13 +99,13 @@ def product(tile, left, a, height, right, b, n, panel):
 
 
 @inner
-def gather(layout, X, x, order, start, count, first, height, A):
-    """A_0[first + r] = X[order[start + r]] for r < count, and 0 in what is left of the last tile."""
-    n, panel, width = layout[0, UNITS], VECS * lanes(A), lanes(A)
+def gather(layout, X, x, order, ordered, start, count, first, height, A):
+    """A_0[first + r] = X[order[start + r]], or X[start + r], for r < count; 0 in what is left of the last tile."""
+    n, panel, width = cell(layout, 0, UNITS), VECS * lanes(A), lanes(A)
     for r in range(padded(count, ROWS)):
-        to = at(layout[0, VALUES], height, first + r, 0, panel)
+        to = at(cell(layout, 0, VALUES), height, first + r, 0, panel)
         row = start + r
-        if r < count and len(order):
+        if r < count and ordered:
             row = order[row]
         source, units = x[0] + row * x[1], n if r < count else 0
         for c in range(0, n, width):
@@ -112,13 +120,13 @@ def _forward(vecs):
     @inner
     def forward(layout, i, c, first, last, height, P, A):
         """A_i = f(A_{i-1} W_i + b_i) for rows first..last and the tile's columns from c; softmax comes after."""
-        n, f, panel = layout[i - 1, UNITS], layout[i, ACTIVATION], VECS * lanes(A)
-        floor = A.dtype.type(0 if f == RELU else -np.inf)
-        w = at(layout[i, WEIGHTS], padded(n, ROWS), 0, c, panel)
+        n, f, panel = cell(layout, i - 1, UNITS), cell(layout, i, ACTIVATION), VECS * lanes(A)
+        floor = number(A, 0 if f == RELU else -np.inf)
+        w = at(cell(layout, i, WEIGHTS), padded(n, ROWS), 0, c, panel)
         for r in range(first, last, ROWS):
-            z = load(P, layout[i, BIASES] + c, 0, ROWS, vecs)
-            z = product(z, A, at(layout[i - 1, VALUES], height, r, 0, panel), height, P, w, n, panel)
-            out = at(layout[i, VALUES], height, r, c, panel)
+            z = load(P, cell(layout, i, BIASES) + c, 0, ROWS, vecs)
+            z = product(z, A, at(cell(layout, i - 1, VALUES), height, r, 0, panel), height, P, w, n, panel)
+            out = at(cell(layout, i, VALUES), height, r, c, panel)
             store(maximum(z, floor), A, out, panel)
             if f == LOGISTIC or f == TANH or f == EXP:
                 for o in range(out, out + ROWS * panel, panel):
@@ -139,19 +147,19 @@ def _backward(vecs):
     @inner
     def backward(layout, i, c, first, last, height, Q, A, D):
         """delta_{i-1} = delta_i W_i' * f'(A_{i-1}) for rows first..last and the tile's columns from c."""
-        n, f, panel, one = layout[i, UNITS], layout[i - 1, ACTIVATION], VECS * lanes(A), A.dtype.type(1)
-        w = at(layout[i, TRANSPOSED], padded(n, lanes(A)), 0, c, panel)
+        n, f, panel, one = cell(layout, i, UNITS), cell(layout, i - 1, ACTIVATION), VECS * lanes(A), number(A, 1)
+        w = at(cell(layout, i, TRANSPOSED), padded(n, lanes(A)), 0, c, panel)
         for r in range(first, last, ROWS):
             delta = zeros(D, ROWS, vecs)
-            delta = product(delta, D, at(layout[i, DELTAS], height, r, 0, panel), height, Q, w, n, panel)
-            a = load(A, at(layout[i - 1, VALUES], height, r, c, panel), panel, ROWS, vecs)
+            delta = product(delta, D, at(cell(layout, i, DELTAS), height, r, 0, panel), height, Q, w, n, panel)
+            a = load(A, at(cell(layout, i - 1, VALUES), height, r, c, panel), panel, ROWS, vecs)
             if f == RELU:
                 delta = where_nonzero(a, delta)
             elif f == LOGISTIC:
                 delta = delta * a * (one - a)
             elif f == TANH:
                 delta = delta * (one - a * a)
-            store(delta, D, at(layout[i - 1, DELTAS], height, r, c, panel), panel)
+            store(delta, D, at(cell(layout, i - 1, DELTAS), height, r, c, panel), panel)
 
     return backward
 
@@ -161,27 +169,27 @@ _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 
 
 @inner
-def forward_layers(layout, first, last, height, P, A):
+def forward_layers(layout, layers, first, last, height, P, A):
     """A_1 .. A_L for rows first..last."""
-    layers, width = layout.shape[0] - 1, lanes(A)
+    width = lanes(A)
     for i in range(1, layers + 1):
-        n = layout[i, UNITS]
+        n = cell(layout, i, UNITS)
         for c in range(0, n, VECS * width):
             if n - c > (VECS - 1) * width:
                 _forward_wide(layout, i, c, first, last, height, P, A)
             else:
                 for v in range(c, n, width):
                     _forward_narrow(layout, i, v, first, last, height, P, A)
-    if layout[layers, ACTIVATION] == SOFTMAX:
-        softmax(layout, first, last, height, A)
+    if cell(layout, layers, ACTIVATION) == SOFTMAX:
+        softmax(layout, layers, first, last, height, A)
 
 
 @inner
-def backward_layers(layout, first, last, height, Q, A, D):
+def backward_layers(layout, layers, first, last, height, Q, A, D):
     """delta_{L-1} .. delta_1 for rows first..last."""
     width = lanes(A)
-    for i in range(layout.shape[0] - 1, 1, -1):
-        n = layout[i - 1, UNITS]
+    for i in range(layers, 1, -1):
+        n = cell(layout, i - 1, UNITS)
         for c in range(0, n, VECS * width):
             if n - c > (VECS - 1) * width:
                 _backward_wide(layout, i, c, first, last, height, Q, A, D)
@@ -191,13 +199,13 @@ def backward_layers(layout, first, last, height, Q, A, D):
 
 
 @inner
-def softmax(layout, first, last, height, A):
+def softmax(layout, layers, first, last, height, A):
     """A_L = e^(Z - max Z) / sum of e^(Z - max Z), row by row."""
-    layers, panel, width = layout.shape[0] - 1, VECS * lanes(A), lanes(A)
-    n = layout[layers, UNITS]
+    panel, width = VECS * lanes(A), lanes(A)
+    n = cell(layout, layers, UNITS)
     for r in range(first, last):
-        row = at(layout[layers, VALUES], height, r, 0, panel)
-        top, sum_ = A.dtype.type(-np.inf), A.dtype.type(0)
+        row = at(cell(layout, layers, VALUES), height, r, 0, panel)
+        top, sum_ = number(A, -np.inf), number(A, 0)
         for c in range(0, n, width):
             top = max(top, largest(load(A, at(row, height, 0, c, panel), 0, 1, 1)))
         for c in range(0, n, width):
@@ -211,16 +219,15 @@ def softmax(layout, first, last, height, A):
 
 
 @inner
-def output_deltas(layout, Y, weights, order, start, batch, first, last, height, A, D, losses):
+def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses):
     """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
 
     The losses are scikit-learn's: half the squared error, the Poisson deviance by halves, the cross-entropy of
     probabilities clipped to [eps, 1 - eps]; summed over outputs and rows, times the rows' weights.
     """
-    layers, panel, width = layout.shape[0] - 1, VECS * lanes(A), lanes(A)
-    n, f = layout[layers, UNITS], layout[layers, ACTIVATION]
-    values, deltas = layout[layers, VALUES], layout[layers, DELTAS]
-    eps = np.finfo(A.dtype).eps
+    panel, width = VECS * lanes(A), lanes(A)
+    n, f = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION)
+    values, deltas = cell(layout, layers, VALUES), cell(layout, layers, DELTAS)
     for tile in range(first, last, ROWS):
         tile_loss = 0.0
         for r in range(tile, tile + ROWS):
@@ -228,9 +235,8 @@ def output_deltas(layout, Y, weights, order, start, batch, first, last, height, 
                 for c in range(0, n, width):
                     store(zeros(D, 1, 1), D, at(deltas, height, r, c, panel), 0)
                 continue
-            row = order[start + r] if len(order) else start + r
-            weight = weights[row] if len(weights) > 1 else weights[0]
-            loss = 0.0
+            row, loss = order[start + r], 0.0
+            weight = weights[row * weight_stride]
             if f == SOFTMAX:
                 for c in range(0, n, width):
                     o = at(deltas, height, r, c, panel)
@@ -257,72 +263,97 @@ def output_deltas(layout, Y, weights, order, start, batch, first, last, height, 
         losses[tile // ROWS] = tile_loss
 
 
+@inner
+def train_rows(
+    layout, layers, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind, eps, P, Q, A, D, losses
+):
+    """The pass over rows first..last of a batch."""
+    gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
+    forward_layers(layout, layers, first, last, height, P, A)
+    output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses)
+    if kind != NOTHING:
+        backward_layers(layout, layers, first, last, height, Q, A, D)
+
+
+@inner
+def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, A, out):
+    """The outputs of `count` rows, computed in rows of A from `first`."""
+    panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
+    gather(layout, X, x, order, ordered, start, count, first, height, A)
+    forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, A)
+    for r in range(count):
+        for c in range(0, units, width):
+            a = load(A, at(cell(layout, layers, VALUES), height, first + r, c, panel), 0, 1, 1)
+            store_part(a, out, (start + r) * units + c, units - c)
+
+
 # ---- the pass over the weights ----------------------------------------------------------------------------------
 
 
 def _update(vecs):
-    @inner
-    def step_row(o, gradient, kind, step, rate, P, M, V):
-        """One step of the parameters from offset o with their gradient, scikit-learn's rules.
+    @inlined
+    def step_row(o, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V):
+        """One step of the parameters from offset o with their gradient g, by scikit-learn's rules.
 
-        SGD       w += -rate g
+        SGD       w -= rate g
         momentum  v  = momentum v - rate g,  w += v;  Nesterov: w += momentum v - rate g, with the new v
-        Adam      m  = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  w += -rate m / (sqrt(v) + epsilon)
+        Adam      m  = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  w -= rate m / (sqrt(v) + epsilon)
         """
-        T = P.dtype.type
-        if kind == ADAM:
-            m = T(step[DECAY_1]) * load(M, o, 0, 1, vecs) + T(1 - step[DECAY_1]) * gradient
-            v = T(step[DECAY_2]) * load(V, o, 0, 1, vecs) + T(1 - step[DECAY_2]) * (gradient * gradient)
+        if kind == STORE:
+            store(g, M, o, 0)
+        elif kind == ADAM:
+            m = decay_1 * load(M, o, 0, 1, vecs) + rest_1 * g
+            v = decay_2 * load(V, o, 0, 1, vecs) + rest_2 * (g * g)
             store(m, M, o, 0)
             store(v, V, o, 0)
-            store(load(P, o, 0, 1, vecs) - rate * m / (sqrt(v) + T(step[EPSILON])), P, o, 0)
-        elif kind == STORE:
-            store(gradient, M, o, 0)
+            store(load(P, o, 0, 1, vecs) - rate * m / (sqrt(v) + epsilon), P, o, 0)
+        elif kind == SGD:
+            store(load(P, o, 0, 1, vecs) - rate * g, P, o, 0)
         else:
-            change = rate * gradient
-            if kind != SGD:
-                velocity = T(step[DECAY_1]) * load(M, o, 0, 1, vecs) - change
-                store(velocity, M, o, 0)
-                change = zeros(P, 1, vecs) - velocity
-                if kind == NESTEROV:
-                    change = rate * gradient - T(step[DECAY_1]) * velocity
-            store(load(P, o, 0, 1, vecs) - change, P, o, 0)
+            v = decay_1 * load(M, o, 0, 1, vecs) - rate * g
+            store(v, M, o, 0)
+            if kind == NESTEROV:
+                v = decay_1 * v - rate * g
+            store(load(P, o, 0, 1, vecs) + v, P, o, 0)
 
     @inner
-    def update(layout, i, c, k_first, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, s):
+    def update(layout, i, c, k_first, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch):
         """dW_i = (A_{i-1}' delta_i + alpha W_i) * scale, db_i = (sum of delta_i) * scale, and their step.
 
         For rows k_first..k_last of W_i and the tile's columns from c; the bias goes with the first rows. Returns the
         sum of the squares of the old weights.
         """
-        n, panel, width = layout[i - 1, UNITS], VECS * lanes(A), lanes(A)
-        alpha = A.dtype.type(step[ALPHA])
-        d = at(layout[i, DELTAS], height, 0, c, panel)
+        n, panel, width = cell(layout, i - 1, UNITS), VECS * lanes(A), lanes(A)
+        alpha, epsilon = number(P, step[ALPHA]), number(P, step[EPSILON])
+        decay_1, rest_1 = number(P, step[DECAY_1]), number(P, 1 - step[DECAY_1])
+        decay_2, rest_2 = number(P, step[DECAY_2]), number(P, 1 - step[DECAY_2])
+        d = at(cell(layout, i, DELTAS), height, 0, c, panel)
         squares = zeros(P, 1, vecs)
         for k in range(k_first, k_last, ROWS):
-            o, o_end = at(layout[i, WEIGHTS], padded(n, ROWS), k, c, panel), ROWS * panel
+            o = at(cell(layout, i, WEIGHTS), padded(n, ROWS), k, c, panel)
             if kind != NOTHING:
-                a, g = at(layout[i - 1, VALUES], height, 0, k, panel), zeros(P, ROWS, vecs)
+                a, g = at(cell(layout, i - 1, VALUES), height, 0, k, panel), zeros(P, ROWS, vecs)
                 for r in range(0, batch * panel, panel):
                     g = outer(g, A, a + r, 1, D, d + r)
-                store(g, scratch, s, panel)
-            for r in range(0, o_end, panel):
+                store(g, scratch, 0, panel)
+            for r in range(0, ROWS * panel, panel):
                 w = load(P, o + r, 0, 1, vecs)
                 squares = squares + w * w
                 if kind != NOTHING:
-                    step_row(o + r, (load(scratch, s + r, 0, 1, vecs) + alpha * w) * scale, kind, step, rate, P, M, V)
+                    g = (load(scratch, r, 0, 1, vecs) + alpha * w) * scale
+                    step_row(o + r, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
             if i > 1 and kind > STORE:
-                q = at(layout[i, TRANSPOSED], padded(layout[i, UNITS], width), c, k, panel)
+                q = at(cell(layout, i, TRANSPOSED), padded(cell(layout, i, UNITS), width), c, k, panel)
                 store_transposed(load(P, o, panel, ROWS, vecs), Q, q, panel)
         if k_first == 0 and kind != NOTHING:
-            sums = zeros(P, ROWS, vecs)
+            sums, g = zeros(P, ROWS, vecs), zeros(P, 1, vecs)
             for r in range(0, padded(batch, ROWS) * panel, ROWS * panel):
                 sums = sums + load(D, d + r, panel, ROWS, vecs)
-            store(sums, scratch, s, panel)
-            g = zeros(P, 1, vecs)
+            store(sums, scratch, 0, panel)
             for r in range(0, ROWS * panel, panel):
-                g = g + load(scratch, s + r, 0, 1, vecs)
-            step_row(layout[i, BIASES] + c, g * scale, kind, step, rate, P, M, V)
+                g = g + load(scratch, r, 0, 1, vecs)
+            o = cell(layout, i, BIASES) + c
+            step_row(o, g * scale, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
         return total(squares)
 
     return update
@@ -332,20 +363,30 @@ _update_wide, _update_narrow = _update(VECS), _update(1)
 
 
 @inner
-def update_item(layout, item, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, s):
+def update_item(layout, items, j, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch):
     """`update` for all columns of a panel."""
-    i, c, k, k_last, width = item[LAYER], item[COLUMN], item[FIRST], item[LAST], lanes(A)
-    n = layout[i, UNITS]
+    i, c, k, k_last = items[4 * j + LAYER], items[4 * j + COLUMN], items[4 * j + FIRST], items[4 * j + LAST]
+    width = lanes(A)
+    n, squares = cell(layout, i, UNITS), number(A, 0)
     if n - c > (VECS - 1) * width:
-        return np.float64(
-            _update_wide(layout, i, c, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, s)
-        )
-    squares = 0.0
-    for v in range(c, min(n, c + VECS * width), width):
+        return _update_wide(layout, i, c, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch)
+    for v in range(c, n, width):
         squares += _update_narrow(
-            layout, i, v, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, s
+            layout, i, v, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch
         )
     return squares
+
+
+@inner
+def update_items(
+    layout, items, count, first, threads, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, squares
+):
+    """Every `threads`-th work item from `first` on; what `update` returns goes to `squares`."""
+    scale, rate = number(P, scale), number(P, rate)
+    for j in range(first, count, threads):
+        squares[j] = update_item(
+            layout, items, j, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch
+        )
 
 
 # ---- what Python calls ------------------------------------------------------------------------------------------
@@ -359,7 +400,8 @@ def _epoch(
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows.
     """
-    layers, n, loss = layout.shape[0] - 1, len(order), 0.0
+    layers, n, loss, eps = layout.shape[0] - 1, len(order), 0.0, np.finfo(A.dtype).eps
+    weight_stride, own = min(1, len(weights) - 1), ROWS * VECS * lanes(A)
     for r in range(n):
         if not 0 <= order[r] < rows:
             raise IndexError("order names a row that the data does not have.")
@@ -368,28 +410,28 @@ def _epoch(
         tiles = (batch + ROWS - 1) // ROWS
         for p in prange(threads):
             first, last = tiles * np.int64(p) // threads * ROWS, tiles * (np.int64(p) + 1) // threads * ROWS
-            gather(layout, X, x, order, start + first, min(last, batch) - first, first, height, A)
-            forward_layers(layout, first, last, height, P, A)
-            output_deltas(layout, Y, weights, order, start, batch, first, last, height, A, D, losses)
-            if kind != NOTHING:
-                backward_layers(layout, first, last, height, Q, A, D)
+            train_rows(
+                pointer(layout), layers, pointer(X), pointer(x), pointer(Y), pointer(weights), weight_stride,
+                pointer(order), start, batch, first, last, height, kind, eps,
+                pointer(P), pointer(Q), pointer(A), pointer(D), pointer(losses),
+            )  # fmt: skip
         weight = np.float64(batch) * weights[0]
-        if len(weights) > 1:
+        if weight_stride:
             weight = 0.0
             for r in range(start, start + batch):
                 weight += weights[order[r]]
         if weight == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-        rate, scale = step[LEARNING_RATE], A.dtype.type(1 / weight)
+        rate, scale = step[LEARNING_RATE], 1 / weight
         if kind == ADAM:
             step[STEPS] += 1
             rate *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
         for p in prange(threads):
-            for j in range(np.int64(p), items.shape[0], threads):
-                losses[tiles + j] = update_item(
-                    layout, items[j], batch, height, scale, kind, step, A.dtype.type(rate), P, Q, M, V, A, D,
-                    scratch, np.int64(p) * ROWS * VECS * lanes(A),
-                )  # fmt: skip
+            update_items(
+                pointer(layout), pointer(items), items.shape[0], np.int64(p), threads, batch, height, scale, kind,
+                pointer(step), rate, pointer(P), pointer(Q), pointer(M), pointer(V), pointer(A), pointer(D),
+                pointer(scratch[np.int64(p) * own :]), pointer(losses[tiles:]),
+            )  # fmt: skip
         batch_loss, squares = 0.0, 0.0
         for t in range(tiles):
             batch_loss += losses[t]
@@ -403,18 +445,14 @@ def _epoch(
 
 def _predict(layout, X, x, order, n, height, P, A, out, threads):
     """out[r] = A_L of row order[r] of X, or of row r: each thread has its own block of rows of A."""
-    layers, panel, width = layout.shape[0] - 1, VECS * lanes(A), lanes(A)
-    units, block = layout[layers, UNITS], height // threads
+    layers, block = layout.shape[0] - 1, height // threads
     for p in prange(threads):
         first = np.int64(p) * block
         for start in range(first, n, threads * block):
-            count = min(block, n - start)
-            gather(layout, X, x, order, start, count, first, height, A)
-            forward_layers(layout, first, first + padded(count, ROWS), height, P, A)
-            for r in range(count):
-                for c in range(0, units, width):
-                    a = load(A, at(layout[layers, VALUES], height, first + r, c, panel), 0, 1, 1)
-                    store_part(a, out, (start + r) * units + c, units - c)
+            predict_rows(
+                pointer(layout), layers, pointer(X), pointer(x), pointer(order), len(order) > 0, start,
+                min(block, n - start), first, height, pointer(P), pointer(A), pointer(out),
+            )  # fmt: skip
 
 
 epoch_serial, epoch_parallel = entry(parallel=False)(_epoch), entry(parallel=True)(_epoch)

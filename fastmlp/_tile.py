@@ -5,8 +5,10 @@ arrays, `outer` adds the outer product of a column and a row to it (the one inst
 `+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `tanh`, `logistic` work on all its numbers at once. The element
 type comes from the arrays, the shape from literal integers, so one source of a kernel serves float32 and float64.
 
-Offsets and strides count elements of flat, contiguous arrays and are not checked: storage is padded to whole tiles
-(see `network.py`). Only `load_part` and `store_part` may touch arrays that the package did not allocate.
+Memory is named by a pointer and an offset in elements: `pointer(array)` is the only thing kernels pass on of an array,
+as a pointer costs one register where an array costs seven and a count of references that every call changes. Nothing is
+checked: storage is padded to whole tiles (see `network.py`), and only `load_part` and `store_part` may touch memory
+that the package did not allocate.
 """
 
 import operator
@@ -250,20 +252,20 @@ def _splat(builder, tile, scalar):
     return Vector(builder, builder.shuffle_vector(first, undefined, zeros))
 
 
-def _pointer(context, builder, array_type, array, offset, to=None):
-    pointer = builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
-    return builder.bitcast(pointer, to.as_pointer()) if to else pointer
+def _at(builder, memory, offset, kind):
+    """Address of memory[offset], as a pointer to this LLVM type."""
+    return builder.bitcast(builder.gep(memory, [offset]), kind.as_pointer())
 
 
-def _load(context, builder, vector_type, array_type, array, offset):
-    load = builder.load(_pointer(context, builder, array_type, array, offset, vector_type))
-    load.align = array_type.dtype.bitwidth // 8
+def _load(builder, tile, memory, offset):
+    load = builder.load(_at(builder, memory, offset, tile.vector))
+    load.align = tile.dtype.bitwidth // 8
     return Vector(builder, load)
 
 
-def _store(context, builder, value, array_type, array, offset):
-    store = builder.store(value, _pointer(context, builder, array_type, array, offset, value.type))
-    store.align = array_type.dtype.bitwidth // 8
+def _store(builder, tile, value, memory, offset):
+    store = builder.store(value, _at(builder, memory, offset, value.type))
+    store.align = tile.dtype.bitwidth // 8
 
 
 def _offsets(builder, tile, start, stride):
@@ -277,55 +279,74 @@ def _offsets(builder, tile, start, stride):
 
 
 @intrinsic
-def lanes(typingctx, array):
-    """How many of the array's numbers a vector holds, as a constant of the compiled code."""
-    return types.int64(array), lambda context, builder, sig, args: INT64(TileType(sig.args[0].dtype, 1, 1).lanes)
+def pointer(typingctx, array):
+    """Where the numbers of a contiguous array start; `pointer(x)[i]` reads and writes them."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def lanes(typingctx, memory):
+    """How many of the numbers a vector holds, as a constant of the compiled code."""
+    return types.int64(memory), lambda context, builder, sig, args: INT64(VECTOR_BITS // sig.args[0].dtype.bitwidth)
+
+
+@intrinsic
+def number(typingctx, memory, x):
+    """x as a number of the type that the memory holds."""
+
+    def codegen(context, builder, sig, args):
+        return context.cast(builder, args[1], sig.args[1], sig.return_type)
+
+    return memory.dtype(memory, x), codegen
 
 
 @intrinsic(prefer_literal=True)
 def zeros(typingctx, like, rows, vecs):
-    """A tile of zeros of the array's element type."""
+    """A tile of zeros of the type that the memory holds."""
     tile = TileType(like.dtype, rows.literal_value, vecs.literal_value)
     return tile(like, rows, vecs), lambda context, builder, sig, args: ir.Constant(tile.array, None)
 
 
 @intrinsic(prefer_literal=True)
-def load(typingctx, array, start, stride, rows, vecs):
-    """tile[r, c] = array[start + r * stride + c]; stride 0 repeats one row."""
-    tile = TileType(array.dtype, rows.literal_value, vecs.literal_value)
+def load(typingctx, memory, start, stride, rows, vecs):
+    """tile[r, c] = memory[start + r * stride + c]; stride 0 repeats one row."""
+    tile = TileType(memory.dtype, rows.literal_value, vecs.literal_value)
 
     def codegen(context, builder, sig, args):
-        array, start, stride, _, _ = args
+        memory, start, stride, _, _ = args
         offsets = _offsets(builder, tile, start, stride)
-        vectors = [_load(context, builder, tile.vector, sig.args[0], array, offset) for offset in offsets]
-        return _pack(builder, tile, vectors)
+        return _pack(builder, tile, [_load(builder, tile, memory, offset) for offset in offsets])
 
-    return tile(array, types.int64, types.int64, rows, vecs), codegen
+    return tile(memory, types.int64, types.int64, rows, vecs), codegen
 
 
 @intrinsic
-def store(typingctx, tile, array, start, stride):
-    """array[start + r * stride + c] = tile[r, c]"""
+def store(typingctx, tile, memory, start, stride):
+    """memory[start + r * stride + c] = tile[r, c]"""
 
     def codegen(context, builder, sig, args):
-        value, array, start, stride = args
+        value, memory, start, stride = args
         for vector, offset in zip(_vectors(builder, tile, value), _offsets(builder, tile, start, stride), strict=True):
-            _store(context, builder, vector.value, sig.args[1], array, offset)
+            _store(builder, tile, vector.value, memory, offset)
         return context.get_dummy_value()
 
-    return types.void(tile, array, types.int64, types.int64), codegen
+    return types.void(tile, memory, types.int64, types.int64), codegen
 
 
 @intrinsic
-def store_transposed(typingctx, tile, array, start, stride):
-    """array[start + c * stride + r] = tile[r, c]
+def store_transposed(typingctx, tile, memory, start, stride):
+    """memory[start + c * stride + r] = tile[r, c]
 
     Rows are taken in groups of at most a vector's lanes, a power of two; log2 of the group rounds of interleaving the
     first half of the vectors with the second leave whole columns in each vector.
     """
 
     def codegen(context, builder, sig, args):
-        value, array, start, stride = args
+        value, memory, start, stride = args
         lanes, group = tile.lanes, min(tile.rows, tile.lanes)
 
         def shuffle(a, b, lane_numbers):
@@ -344,10 +365,10 @@ def store_transposed(typingctx, tile, array, start, stride):
                     at = c % each * group
                     column = shuffle(rows[c // each], rows[c // each], list(range(at, at + group)))
                     offset = builder.add(start, builder.mul(stride, INT64(v * lanes + c)))
-                    _store(context, builder, column, sig.args[1], array, builder.add(offset, INT64(first)))
+                    _store(builder, tile, column, memory, builder.add(offset, INT64(first)))
         return context.get_dummy_value()
 
-    return types.void(tile, array, types.int64, types.int64), codegen
+    return types.void(tile, memory, types.int64, types.int64), codegen
 
 
 def _mask(builder, count, lanes):
@@ -371,18 +392,18 @@ def _masked(name, builder, result, vector_type, *arguments):
 
 
 @intrinsic
-def load_part(typingctx, like, array, start, count):
-    """A row of one vector: tile[0, c] = array[start + c] for c < count, else 0. Nothing else is read.
+def load_part(typingctx, like, memory, start, count):
+    """A row of one vector: tile[0, c] = memory[start + c] for c < count, else 0. Nothing else is read.
 
-    The array may be float32 or float64; the numbers are converted to the element type of `like`.
+    The memory may hold float32 or float64; the numbers are converted to what `like` holds.
     """
     tile = TileType(like.dtype, 1, 1)
 
     def codegen(context, builder, sig, args):
-        _, array, start, count = args
+        _, memory, start, count = args
         source = TileType(sig.args[1].dtype, 1, 1).element
         vector = ir.VectorType(source, tile.lanes)
-        pointer = _pointer(context, builder, sig.args[1], array, start, vector)
+        pointer = _at(builder, memory, start, vector)
         align = INT32(sig.args[1].dtype.bitwidth // 8)
         mask = _mask(builder, count, tile.lanes)
         row = _masked("load", builder, vector, vector, pointer, align, mask, ir.Constant(vector, None))
@@ -390,22 +411,22 @@ def load_part(typingctx, like, array, start, count):
             row = (builder.fptrunc if tile.dtype.bitwidth == 32 else builder.fpext)(row, tile.vector)
         return builder.insert_value(ir.Constant(tile.array, ir.Undefined), row, 0)
 
-    return tile(like, array, types.int64, types.int64), codegen
+    return tile(like, memory, types.int64, types.int64), codegen
 
 
 @intrinsic
-def store_part(typingctx, tile, array, start, count):
-    """array[start + c] = tile[0, c] for c < count. Nothing else is written."""
+def store_part(typingctx, tile, memory, start, count):
+    """memory[start + c] = tile[0, c] for c < count. Nothing else is written."""
 
     def codegen(context, builder, sig, args):
-        value, array, start, count = args
+        value, memory, start, count = args
         vector = builder.extract_value(value, 0)
-        pointer = _pointer(context, builder, sig.args[1], array, start, tile.vector)
+        pointer = _at(builder, memory, start, tile.vector)
         align, mask = INT32(tile.dtype.bitwidth // 8), _mask(builder, count, tile.lanes)
         _masked("store", builder, ir.VoidType(), tile.vector, vector, pointer, align, mask)
         return context.get_dummy_value()
 
-    return types.void(tile, array, types.int64, types.int64), codegen
+    return types.void(tile, memory, types.int64, types.int64), codegen
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------
@@ -417,13 +438,10 @@ def outer(typingctx, tile, x, x_start, x_stride, y, y_start):
 
     def codegen(context, builder, sig, args):
         value, x, x_start, x_stride, y, y_start = args
-        row = [
-            _load(context, builder, tile.vector, sig.args[4], y, builder.add(y_start, INT64(v * tile.lanes)))
-            for v in range(tile.vecs)
-        ]
+        row = [_load(builder, tile, y, builder.add(y_start, INT64(v * tile.lanes))) for v in range(tile.vecs)]
         for r in range(tile.rows):
             offset = builder.add(x_start, builder.mul(x_stride, INT64(r)))
-            scalar = _splat(builder, tile, builder.load(_pointer(context, builder, sig.args[1], x, offset)))
+            scalar = _splat(builder, tile, builder.load(builder.gep(x, [offset])))
             for v in range(tile.vecs):
                 i = r * tile.vecs + v
                 total = scalar.times_plus(row[v], Vector(builder, builder.extract_value(value, i)))

@@ -157,7 +157,9 @@ def train(library, task, how, **parameters):
     if task.estimator == "MLPClassifier":
         seen["classes_"] = model.classes_.tolist()
     seen["warnings"] = [(w.category, str(w.message)) for w in caught]
-    seen["layers"] = [(W.shape, W.dtype, b.shape, b.dtype) for W, b in zip(model.coefs_, model.intercepts_, strict=True)]
+    seen["layers"] = [
+        (W.shape, W.dtype, b.shape, b.dtype) for W, b in zip(model.coefs_, model.intercepts_, strict=True)
+    ]
     seen["coefs_ and intercepts_"] = np.concatenate([p.ravel() for p in model.coefs_ + model.intercepts_])
     return seen
 
@@ -211,9 +213,7 @@ def test_poisson_regression(task, solver, activation, hidden_layer_sizes):
     how, parameters = SOLVERS[solver]
     if parameters["solver"] == "sgd":
         parameters = parameters | {"learning_rate_init": 0.002}
-    check(
-        TASKS[task], how, loss="poisson", activation=activation, hidden_layer_sizes=hidden_layer_sizes, **parameters
-    )
+    check(TASKS[task], how, loss="poisson", activation=activation, hidden_layer_sizes=hidden_layer_sizes, **parameters)
 
 
 def dtypes(seen):
