@@ -392,6 +392,17 @@ def update_items(
 # ---- what Python calls ------------------------------------------------------------------------------------------
 
 
+@inlined
+def sum_weights(weights, weight_stride, order, first, last):
+    """S: the sum of the weights of rows order[first:last]."""
+    if weight_stride == 0:
+        return np.float64(last - first) * weights[0]
+    weight = 0.0
+    for r in range(first, last):
+        weight += weights[order[r]]
+    return weight
+
+
 def _epoch(
     layout, items, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, scratch, losses, threads
 ):
@@ -405,6 +416,9 @@ def _epoch(
     for r in range(n):
         if not 0 <= order[r] < rows:
             raise IndexError("order names a row that the data does not have.")
+    for start in range(0, n, batch_size * weight_stride or n):
+        if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     for start in range(0, n, batch_size):
         batch = min(batch_size, n - start)
         tiles = (batch + ROWS - 1) // ROWS
@@ -415,13 +429,7 @@ def _epoch(
                 pointer(order), start, batch, first, last, height, kind, eps,
                 pointer(P), pointer(Q), pointer(A), pointer(D), pointer(losses),
             )  # fmt: skip
-        weight = np.float64(batch) * weights[0]
-        if weight_stride:
-            weight = 0.0
-            for r in range(start, start + batch):
-                weight += weights[order[r]]
-        if weight == 0:
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        weight = sum_weights(weights, weight_stride, order, start, start + batch)
         rate, scale = step[LEARNING_RATE], 1 / weight
         if kind == ADAM:
             step[STEPS] += 1

@@ -1,7 +1,7 @@
 """MLP: a multilayer perceptron as flat arrays, and the calls that compute on them.
 
-This floor turns matrices into panels and back, gives the kernels their workspace and chooses between the serial and the
-parallel one. It knows neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
+This floor checks what goes in, keeps the kernels' workspace and chooses between serial and parallel ones. It knows
+neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 """
 
 import collections
@@ -11,7 +11,8 @@ import numpy as np
 
 from fastmlp import _kernels as kernels
 from fastmlp import _threads
-from fastmlp._tile import ROWS, VECS, lanes_of
+from fastmlp._panels import Panels, pad
+from fastmlp._tile import ROWS
 
 HIDDEN = {
     "identity": kernels.IDENTITY,
@@ -26,14 +27,10 @@ OUTPUTS = {
     "exp": kernels.EXP,
 }
 
-# Where f(0) is not 0, padded units have this bias: they put out 0.
-_PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1e30}
-# Multiply-adds from which more threads pay for the parallel regions, measured.
+# Multiply-adds forward from which more threads pay for the parallel regions, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 400_000, 400_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
-# The pass over the weights is cut into about so many pieces, however many threads there are: loss sums keep their order.
-_PIECES = 64
 _ALL_ROWS = np.empty(0, np.int64)
 
 
@@ -85,94 +82,23 @@ class MLP:
             raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
         self.activations = (*hidden, output)
 
-        self._lanes = lanes_of(self.dtype)
-        self._panel = VECS * self._lanes
-        self._layout, self._size, transposed = self._arrange()
-        self.parameters, self._transposed = self.zeros(self._size), self.zeros(transposed)
-        for i, b in enumerate(self._bias_views(), start=1):
-            b[self.layer_units[i] :] = _PADDED_BIAS.get(self._layout[i, kernels.ACTIVATION], 0)
-        self._work = sum(n * m for n, m in zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
-        self._pieces = self._cut()
+        codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
+        self.panels = Panels(self.layer_units, codes, self.dtype)
+        self.parameters, self._transposed = self.panels.parameters(), self.panels.transposed()
         self._spare = {}
+        self.set_parameters([np.zeros(shape) for shape in self.panels.shapes], map(np.zeros, self.layer_units[1:]))
 
-    def __getstate__(self):
-        return {**self.__dict__, "_spare": {}}
-
-    # ---- storage ----
-
-    def zeros(self, size=None):
-        """A flat array of zeros, by default like `parameters`, that starts at a cache line (split loads cost double)."""
-        size = self._size if size is None else size
-        raw = np.zeros(size * self.dtype.itemsize + 64, np.uint8)
-        start = -raw.ctypes.data % 64
-        return raw[start : start + size * self.dtype.itemsize].view(self.dtype)
-
-    def _arrange(self):
-        """The layout table without a workspace, and the sizes of `parameters` and of the transposed weights."""
-        layout = np.zeros((len(self.layer_units), kernels.COLUMNS), np.int64)
-        layout[:, kernels.UNITS] = self.layer_units
-        size = transposed = 0
-        for i, name in enumerate(self.activations, start=1):
-            n, m = self.layer_units[i - 1 : i + 1]
-            layout[i, kernels.ACTIVATION] = (OUTPUTS if i == len(self.activations) else HIDDEN)[name]
-            layout[i, kernels.WEIGHTS] = size
-            size += _pad(n, ROWS) * _pad(m, self._panel)
-            layout[i, kernels.BIASES] = size
-            size += _pad(m, self._panel)
-            layout[i, kernels.TRANSPOSED] = transposed
-            if i > 1:
-                transposed += _pad(m, self._lanes) * _pad(n, self._panel)
-        return layout, size, transposed
-
-    def _cut(self):
-        """Work items of the pass over the weights, costliest first, so that dealing them out in turn is fair."""
-        items, pieces = [], max(1, self._work // _PIECES)
-        for i, (n, m) in enumerate(zip(self.layer_units[:-1], self.layer_units[1:], strict=True), start=1):
-            for c in range(0, m, self._panel):
-                columns = min(self._panel, _pad(m - c, self._lanes))
-                rows = _pad(max(1, min(n, pieces // columns)), ROWS)
-                items += [(i, c, k, min(k + rows, _pad(n, ROWS)), columns) for k in range(0, n, rows)]
-        items.sort(key=lambda item: (item[2] - item[3]) * item[4])
-        return np.array([item[:4] for item in items], np.int64)
-
-    def _panels(self, flat, start, rows, columns, height):
-        """View of a stored matrix as (panel, row, column in the panel), with all its padding."""
-        count = -(-columns // self._panel)
-        return flat[start : start + count * height * self._panel].reshape(count, height, self._panel)
-
-    def _matrix(self, panels, rows, columns):
-        """The matrix that stands in panels: a copy."""
-        return np.ascontiguousarray(panels.transpose(1, 0, 2)[:rows].reshape(rows, -1)[:, :columns])
-
-    def _fill(self, panels, matrix):
-        """Write a matrix into panels; the padding stays as it is."""
-        rows, columns = matrix.shape
-        for p, c in enumerate(range(0, columns, self._panel)):
-            panels[p, :rows, : min(self._panel, columns - c)] = matrix[:, c : c + self._panel]
-
-    def _weight_panels(self, flat):
-        for i, (n, m) in enumerate(zip(self.layer_units[:-1], self.layer_units[1:], strict=True), start=1):
-            yield self._panels(flat, self._layout[i, kernels.WEIGHTS], n, m, _pad(n, ROWS))
-
-    def _bias_views(self, flat=None):
-        flat = self.parameters if flat is None else flat
-        for i, m in enumerate(self.layer_units[1:], start=1):
-            start = self._layout[i, kernels.BIASES]
-            yield flat[start : start + _pad(m, self._panel)]
-
-    def unpack(self, flat):
-        """Weights and biases, layer by layer, from a flat array like `parameters`: two lists of copies."""
-        shapes = zip(self._weight_panels(flat), self.layer_units[:-1], self.layer_units[1:], strict=True)
-        weights = [self._matrix(panels, n, m) for panels, n, m in shapes]
-        return weights, [b[:m].copy() for b, m in zip(self._bias_views(flat), self.layer_units[1:], strict=True)]
+    def __reduce__(self):
+        *hidden, output = self.activations
+        return _restore, (self.layer_units, hidden, output, self.dtype, self.weights, self.biases)
 
     @property
     def weights(self):
-        return self.unpack(self.parameters)[0]
+        return self.panels.unpack(self.parameters)[0]
 
     @property
     def biases(self):
-        return self.unpack(self.parameters)[1]
+        return self.panels.unpack(self.parameters)[1]
 
     def set_parameters(self, weights, biases):
         """Take over weights and biases, layer by layer.
@@ -187,31 +113,23 @@ class MLP:
         ValueError
             If a shape is not that of its layer; the parameters then stay as they were.
         """
-        weights, biases = [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
-        shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
-        if [w.shape for w in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
-            raise ValueError(f"weights and biases must have the shapes {shapes} and {[(m,) for _, m in shapes]}.")
-        for panels, w in zip(self._weight_panels(self.parameters), weights, strict=True):
-            self._fill(panels, w)
-        for view, b in zip(self._bias_views(), biases, strict=True):
-            view[: len(b)] = b
-        for i, (w, (n, m)) in enumerate(zip(weights, shapes, strict=True), start=1):
-            if i > 1:
-                start, height = self._layout[i, kernels.TRANSPOSED], _pad(m, self._lanes)
-                self._fill(self._panels(self._transposed, start, m, n, height), w.T)
+        weights, biases = [np.asarray(W) for W in weights], [np.asarray(b) for b in biases]
+        shapes = self.panels.shapes
+        if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
+            raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
+        self.panels.pack(weights, biases, self.parameters, self._transposed)
 
-    def initialize(self, random_state):
-        """Draw weights and biases uniformly from +-sqrt(f / (units in + units out)), f = 2 after logistic, else 6.
-
-        In scikit-learn's order and with its numbers (Glorot and Bengio, 2010); f is that of the hidden layers.
+    def initialize(self, random_state, factor=6.0):
+        """Draw weights and biases uniformly from +-sqrt(factor / (units in + units out)), in scikit-learn's order.
 
         Parameters
         ----------
         random_state : numpy.random.RandomState
+        factor : float, default=6.0
+            Of Glorot and Bengio (2010); scikit-learn takes 2 with logistic hidden layers, 6 with all others.
         """
         weights, biases = [], []
-        factor = 2.0 if self.activations[0] == "logistic" and len(self.activations) > 1 else 6.0
-        for n, m in zip(self.layer_units[:-1], self.layer_units[1:], strict=True):
+        for n, m in self.panels.shapes:
             bound = np.sqrt(factor / (n + m))
             weights.append(random_state.uniform(-bound, bound, (n, m)))
             biases.append(random_state.uniform(-bound, bound, m))
@@ -260,19 +178,14 @@ class MLP:
         return X
 
     def _workspace(self, height, train):
-        """The layout with activations (and deltas) of `height` rows, and room for them; taken from the spare ones."""
+        """Layout, activations and deltas for batches of `height` rows: the spare ones, or new ones."""
         try:
             return self._spare[height, train].pop()
         except (KeyError, IndexError):
-            layout, values, deltas = self._layout.copy(), 0, 0
-            for i, n in enumerate(self.layer_units):
-                layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = values, deltas
-                values += height * _pad(n, self._panel)
-                deltas += height * _pad(n, self._panel) * (i > 0)
-            return layout, self.zeros(values), self.zeros(deltas if train else 0)
+            return self.panels.workspace(height, deltas=train)
 
     def _give_back(self, height, train, workspace):
-        self._spare = {(height, train): [workspace]} | {k: v for k, v in self._spare.items() if k[1] != train}
+        self._spare = {(height, train): [workspace]} | {key: v for key, v in self._spare.items() if key[1] != train}
 
     # ---- what it computes ----
 
@@ -294,7 +207,7 @@ class MLP:
         out = np.empty((n, self.layer_units[-1]), self.dtype)
         if n == 0:
             return out
-        threads = _threads.count() if n > ROWS and n * self._work > _PREDICT_IN_PARALLEL else 1
+        threads = _threads.count() if n > ROWS and n * self.panels.work > _PREDICT_IN_PARALLEL else 1
         rows = ROWS if n <= ROWS else _PREDICT_ROWS
         self._forward(X, _ALL_ROWS if order is None else order, n, threads, rows * threads, out)
         return out
@@ -320,12 +233,12 @@ class MLP:
             A_0 (that is X) to A_L, of shape (n_samples, units of the layer).
         """
         X = self._rows(X)
-        n, height = len(X), max(ROWS, _pad(len(X), ROWS))
+        n, height = len(X), max(ROWS, pad(len(X), ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
         layout, A, _ = self._forward(X, _ALL_ROWS, n, 1, height, out)
         starts = layout[:, kernels.VALUES]
         return [
-            self._matrix(self._panels(A, start, n, units, height), n, units)
+            self.panels.matrix(A, start, n, units, height)
             for start, units in zip(starts, self.layer_units, strict=True)
         ]
 
@@ -334,8 +247,8 @@ class MLP:
 
         S is the number of rows, or the sum of their weights: scikit-learn's loss at these parameters.
         """
-        nothing = self.zeros(0)
-        return self._epoch(data, _order(data), data.n_samples, kernels.NOTHING, _step(alpha=alpha), nothing, nothing)
+        none = np.empty(0, self.dtype)
+        return self._epoch(data, _order(data), data.n_samples, kernels.NOTHING, _step(alpha), none, none)
 
     def gradients(self, data, alpha=0.0):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
@@ -347,9 +260,9 @@ class MLP:
             Shaped like `weights` and `biases`. As in scikit-learn, those of the squared error are of its sum over
             outputs, where the loss is the mean.
         """
-        flat, nothing = self.zeros(), self.zeros(0)
-        loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha=alpha), flat, nothing)
-        return loss, *self.unpack(flat)
+        flat, none = self.panels.parameters(), np.empty(0, self.dtype)
+        loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha), flat, none)
+        return loss, *self.panels.unpack(flat)
 
     def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None):
         """One pass over the data in batches, with a step of the optimizer after each.
@@ -387,32 +300,35 @@ class MLP:
         if not 1 <= batch_size:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
         batch_size = min(batch_size, max(1, len(order)))
-        height = _pad(batch_size, ROWS)
-        threads = min(_threads.count(), height // ROWS) if batch_size * self._work > _TRAIN_IN_PARALLEL else 1
+        height = pad(batch_size, ROWS)
+        threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
         workspace = layout, A, D = self._workspace(height, train=True)
-        scratch = self.zeros(threads * ROWS * self._panel)
-        losses = np.zeros(height // ROWS + len(self._pieces))
+        scratch = self.panels.zeros(threads * ROWS * self.panels.panel)
+        losses = np.zeros(height // ROWS + len(self.panels.items))
         kernel = kernels.epoch_parallel if threads > 1 else kernels.epoch_serial
         loss = kernel(
-            layout, self._pieces, data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
+            layout, self.panels.items, data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
             kind, step, self.parameters, self._transposed, first, second, A, D, scratch, losses, threads,
         )  # fmt: skip
         self._give_back(height, True, workspace)
         return loss
 
 
-def _pad(n, multiple):
-    return -(-n // multiple) * multiple
+def _restore(layer_units, hidden, output, dtype, weights, biases):
+    """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
+    network = MLP(layer_units, hidden, output, dtype)
+    network.set_parameters(weights, biases)
+    return network
 
 
 def _order(data):
     return np.arange(data.n_samples)
 
 
-def _step(**numbers):
+def _step(alpha):
     """The kernels' array of numbers for a pass without an optimizer."""
     step = np.zeros(kernels.STEPS + 1)
-    step[kernels.ALPHA] = numbers["alpha"]
+    step[kernels.ALPHA] = alpha
     return step
 
 

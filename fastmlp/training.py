@@ -1,0 +1,249 @@
+"""Training from epoch to epoch: optimizers with their schedules, stopping, history. scikit-learn's rules."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+
+from fastmlp import _kernels as kernels
+
+
+class _Optimizer:
+    """What `MLP.train_epoch` reads: `kind`, the numbers `step`, and flat arrays like the parameters, `first`, `second`."""
+
+    def __init__(self, network, kind, moments, learning_rate, decay_1=0.0, decay_2=0.0, epsilon=0.0):
+        self._panels, self.kind = network.panels, kind
+        self.step = np.zeros(kernels.STEPS + 1)
+        self.step[kernels.LEARNING_RATE] = self.learning_rate_init = learning_rate
+        self.step[kernels.DECAY_1], self.step[kernels.DECAY_2] = decay_1, decay_2
+        self.step[kernels.EPSILON] = max(epsilon, np.finfo(network.dtype).tiny)  # 0 / (0 + epsilon) must be 0
+        self.first = self._panels.parameters() if moments > 0 else np.empty(0, network.dtype)
+        self.second = self._panels.parameters() if moments > 1 else np.empty(0, network.dtype)
+
+    def __getstate__(self):
+        """Moments as matrices: the panels of this processor mean nothing to another."""
+        arrays = {name: self._unpacked(getattr(self, name)) for name in ("first", "second")}
+        return self.__dict__ | {name: array or None for name, array in arrays.items()}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        for name in "first", "second":
+            parameters, flat = state[name], np.empty(0, self._panels.dtype)
+            if parameters:
+                flat, count = self._panels.parameters(), len(self._panels.shapes)
+                self._panels.pack(parameters[:count], parameters[count:], flat)
+            setattr(self, name, flat)
+
+    def _unpacked(self, flat):
+        """Weights, then biases, of a flat array like the parameters."""
+        return sum(self._panels.unpack(flat), []) if flat.size else []
+
+    def epoch_ends(self, t):
+        """Change the learning rate by the schedule; t is the number of samples seen."""
+
+    def stops(self, message, verbose):
+        """Whether training stops where it no longer improves."""
+        if verbose:
+            print(message + " Stopping.")
+        return True
+
+
+class Adam(_Optimizer):
+    """Adam (Kingma and Ba, 2014), epsilon outside the bias correction.
+
+    Parameters
+    ----------
+    network : MLP
+        Whose parameters are to be trained; only their layout is kept.
+    learning_rate_init : float, default=0.001
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay of the averages of gradient and squared gradient, in [0, 1).
+    epsilon : float, default=1e-8
+
+    Attributes
+    ----------
+    learning_rate : float
+        With the bias correction of the last step.
+    t : int
+        Steps taken.
+    ms, vs : list of ndarray
+        First and second moments of all weights, then of all biases.
+    """
+
+    def __init__(self, network, learning_rate_init=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+        super().__init__(network, kernels.ADAM, 2, learning_rate_init, beta_1, beta_2, epsilon)
+
+    @property
+    def t(self):
+        return int(self.step[kernels.STEPS])
+
+    @property
+    def learning_rate(self):
+        beta_1, beta_2 = self.step[kernels.DECAY_1], self.step[kernels.DECAY_2]
+        return self.learning_rate_init * np.sqrt(1 - beta_2**self.t) / (1 - beta_1**self.t) if self.t else self.learning_rate_init
+
+    @property
+    def ms(self):
+        return self._unpacked(self.first)
+
+    @property
+    def vs(self):
+        return self._unpacked(self.second)
+
+
+class SGD(_Optimizer):
+    """Stochastic gradient descent, plain or with momentum, its learning rate on a schedule.
+
+    Parameters
+    ----------
+    network : MLP
+        Whose parameters are to be trained; only their layout is kept.
+    learning_rate_init : float, default=0.1
+    lr_schedule : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        'invscaling' divides by (t + 1)^power_t after each epoch, t samples in; 'adaptive' divides by 5 where training
+        no longer improves, and stops at 1e-6.
+    momentum : float, default=0.9
+        In [0, 1].
+    nesterov : bool, default=True
+        Nesterov's momentum.
+    power_t : float, default=0.5
+
+    Attributes
+    ----------
+    learning_rate : float
+    velocities : list of ndarray
+        Of all weights, then of all biases; empty without momentum.
+    """
+
+    def __init__(
+        self, network, learning_rate_init=0.1, lr_schedule="constant", momentum=0.9, nesterov=True, power_t=0.5
+    ):
+        kind = (kernels.NESTEROV if nesterov else kernels.MOMENTUM) if momentum > 0 else kernels.SGD
+        super().__init__(network, kind, int(momentum > 0), learning_rate_init, momentum)
+        self.lr_schedule, self.power_t = lr_schedule, power_t
+
+    @property
+    def learning_rate(self):
+        return float(self.step[kernels.LEARNING_RATE])
+
+    @property
+    def velocities(self):
+        return self._unpacked(self.first)
+
+    def epoch_ends(self, t):
+        if self.lr_schedule == "invscaling":
+            self.step[kernels.LEARNING_RATE] = self.learning_rate_init / (t + 1) ** self.power_t
+
+    def stops(self, message, verbose):
+        if self.lr_schedule != "adaptive":
+            return super().stops(message, verbose)
+        if self.learning_rate <= 1e-6:
+            return super().stops(message + " Learning rate too small.", verbose)
+        self.step[kernels.LEARNING_RATE] /= 5.0
+        if verbose:
+            print(message + f" Setting learning rate to {self.learning_rate:f}")
+        return False
+
+
+@dataclasses.dataclass
+class History:
+    """What training has seen; a warm start goes on with it.
+
+    `best_loss` is None where validation scores decide, the scores are None where the loss does.
+    """
+
+    loss_curve: list = dataclasses.field(default_factory=list)
+    best_loss: float | None = np.inf
+    validation_scores: list | None = None
+    best_validation_score: float | None = None
+    best_parameters: tuple | None = None
+    no_improvement_count: int = 0
+    n_iter: int = 0
+    t: int = 0
+
+    def update(self, network, loss, score, tol):
+        """Take in an epoch's loss, and the validation score if there is one: is it better by tol, is it the best?"""
+        self.loss_curve.append(loss)
+        if score is None:
+            worse = loss > self.best_loss - tol
+            if loss < self.best_loss:
+                self.best_loss = loss
+        else:
+            self.validation_scores.append(score)
+            worse = score < self.best_validation_score + tol
+            if score > self.best_validation_score:
+                self.best_validation_score, self.best_parameters = score, network.panels.unpack(network.parameters)
+        self.no_improvement_count = self.no_improvement_count + 1 if worse else 0
+
+
+def train(
+    network,
+    data,
+    optimizer,
+    history,
+    *,
+    batch_size,
+    max_iter,
+    random_state,
+    rows=None,
+    shuffle=True,
+    alpha=0.0,
+    tol=1e-4,
+    n_iter_no_change=10,
+    score=None,
+    loss_type=float,
+    verbose=False,
+):
+    """Train until nothing improves, or for max_iter epochs.
+
+    Parameters
+    ----------
+    network : MLP
+    data : Data
+        Made by `network.data`.
+    optimizer : Adam or SGD
+    history : History
+        Is brought up to date.
+    batch_size, max_iter : int
+    random_state : numpy.random.RandomState
+        Shuffles the rows anew before each epoch, on top of the last shuffle.
+    rows : ndarray of int64, optional
+        Numbers of the rows to train on; all if absent.
+    score : callable, optional
+        Of no arguments: the validation score at the current parameters, a float. Decides instead of the loss.
+    loss_type : type, default=float
+        What the losses are kept as.
+
+    Returns
+    -------
+    converged : bool
+        False if max_iter epochs did not suffice.
+    """
+    rows = np.arange(data.n_samples) if rows is None else rows
+    history.n_iter = 0
+    try:
+        while history.n_iter < max_iter:
+            if shuffle:
+                permutation = np.arange(len(rows))
+                random_state.shuffle(permutation)
+                rows = rows[permutation]
+            loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows))
+            history.n_iter += 1
+            history.t += len(rows)
+            if verbose:
+                print(f"Iteration {history.n_iter}, loss = {loss:.8f}")
+            validation_score = None if score is None else score()
+            if verbose and score is not None:
+                print(f"Validation score: {validation_score:f}")
+            history.update(network, loss, validation_score, tol)
+            optimizer.epoch_ends(history.t)
+            if history.no_improvement_count > n_iter_no_change:
+                what = "Training loss" if score is None else "Validation score"
+                message = f"{what} did not improve more than tol={tol:f} for {n_iter_no_change} consecutive epochs."
+                if optimizer.stops(message, verbose):
+                    return True
+                history.no_improvement_count = 0
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+        return True
+    return False
