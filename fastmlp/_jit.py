@@ -1,44 +1,154 @@
 """How functions are compiled and kept on disk.
 
-`inner` is for functions that only compiled code calls; `entry` for those that Python calls: their machine code goes to
-Numba's cache, under a key that holds the source of everything compiled into them.
+Numba compiles a function into each of its callers, and each of theirs: four floors of kernels would be optimised four
+times. So a `kernel` is machine code of its own that other compiled code calls by a symbol, compiled once for each type
+of numbers. An `entry` is what Python calls; `inlined` is for what disappears in its callers.
+
+All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
 
 import hashlib
+import inspect
 import pathlib
-import types
+import types as python_types
 
+import llvmlite.binding as llvm
 import numba
+from numba import types
+from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-inner = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_SOURCES = hashlib.sha256(
+    b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in ("_jit.py", "_kernels.py", "_tile.py"))
+).hexdigest()
+
 inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
 
 class _Cache(FunctionCache):
-    """Numba's cache of a function, which looks at one file's time of change: here the text of all kernels counts."""
-
-    sources = hashlib.sha256(
-        b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in ("_jit.py", "_kernels.py", "_tile.py"))
-    ).hexdigest()
+    """Numba's cache of a function looks at the time its file changed; here the text of all kernels counts."""
 
     def _index_key(self, sig, codegen):
-        return *super()._index_key(sig, codegen), self.sources
+        return *super()._index_key(sig, codegen), _SOURCES
 
 
-def entry(parallel):
-    """Decorate a function that Python calls; with `parallel`, its `prange` loops run on Numba's threads."""
+def _cached(function, **options):
+    dispatcher = numba.njit(**_OPTIONS, **options)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except RuntimeError:  # no place can be written to: compiled anew in each process
+        pass
+    return dispatcher
 
-    def decorate(function):
-        name = f"{function.__name__}_{'parallel' if parallel else 'serial'}"  # the cache's file is named for it
-        code = types.FunctionType(function.__code__, function.__globals__, name)
-        code.__qualname__, code.__doc__ = name, function.__doc__
-        dispatcher = numba.njit(**_OPTIONS, parallel=parallel)(code)
-        try:
-            dispatcher._cache = _Cache(code)
-        except RuntimeError:  # no place can be written to: compiled anew in each process
-            pass
-        return dispatcher
 
-    return decorate
+def _named(function, name):
+    """The function under a name of its own, as the cache's files are named for it."""
+    copy = python_types.FunctionType(
+        function.__code__, function.__globals__, name, function.__defaults__, function.__closure__
+    )
+    copy.__qualname__, copy.__doc__, copy.__module__ = name, function.__doc__, function.__module__
+    return copy
+
+
+def _kernels_in(function):
+    """The kernels that a function calls, itself or in what is inlined into it."""
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, Kernel):
+            yield value
+        elif isinstance(value, numba.core.dispatcher.Dispatcher):
+            yield from _kernels_in(value.py_func)
+
+
+class Kernel:
+    """A function that compiled code calls by a symbol. It returns nothing.
+
+    The name of a parameter tells its type (`types_of_names`): so callers need not be at hand to compile it, nor it to
+    compile them.
+    """
+
+    def __init__(self, function, types_of_names):
+        self.name = function.__name__
+        self._types = [types_of_names.get(name, types.int64) for name in inspect.signature(function).parameters]
+        self._function, self._dispatcher, self._loaded = function, None, set()
+        kernel = self
+
+        class Template(AbstractTemplate):
+            key = kernel
+
+            def generic(self, args, kws):
+                return signature(types.void, *kernel._resolved(kernel._bound(args)))
+
+        infer_global(self, types.Function(Template))
+
+        @lower_builtin(self, types.VarArg(types.Any))
+        def call(context, builder, sig, args):
+            """Numba's own way to call a function, but without linking it into the caller."""
+            symbol = kernel._symbol(kernel._bound(sig.args))
+            convention = context.call_conv
+            function_type = convention.get_function_type(sig.return_type, sig.args)
+            function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
+            convention.call_function(builder, function, sig.return_type, sig.args, args)
+            return context.get_dummy_value()
+
+    def _bound(self, args):
+        """What T and S are, by the types of the arguments."""
+        return {ours.dtype: given.dtype for ours, given in zip(self._types, args, strict=True) if _is_open(ours)}
+
+    def _resolved(self, bound):
+        return [types.CPointer(bound[t.dtype]) if _is_open(t) else t for t in self._types]
+
+    def _symbol(self, bound):
+        return ".".join(["fastmlp", _SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
+
+    def load(self, bound):
+        """Compile it, or load it from the cache, with all kernels it calls; give it its symbol."""
+        bound = {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}
+        symbol = self._symbol(bound)
+        if symbol in self._loaded:
+            return
+        for other in _kernels_in(self._function):
+            other.load(bound)
+        if self._dispatcher is None:
+            self._dispatcher = _cached(self._function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        sig = signature(types.void, *self._resolved(bound))
+        self._dispatcher.compile(sig)
+        compiled = self._dispatcher.overloads[sig.args]
+        llvm.add_symbol(symbol, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+        self._loaded.add(symbol)
+
+
+def _is_open(t):
+    return isinstance(t, types.CPointer) and isinstance(t.dtype, types.Dummy)
+
+
+def kernel(types_of_names, name=None):
+    """Decorate a function that becomes a `Kernel`."""
+    return lambda function: Kernel(_named(function, name or function.__name__), types_of_names)
+
+
+class Entry:
+    """A function that Python calls; with `parallel`, its `prange` loops run on Numba's threads.
+
+    Before the first call with arrays of some types, the kernels that it calls are compiled or loaded.
+    """
+
+    def __init__(self, function, parallel, types_of_names):
+        name = f"{function.__name__.strip('_')}_{'parallel' if parallel else 'serial'}"
+        self.function = _cached(_named(function, name), parallel=parallel)
+        self._kernels, self._loaded = list(_kernels_in(function)), set()
+        names = list(inspect.signature(function).parameters)
+        opened = {t.dtype: names.index(n) for n, t in types_of_names.items() if n in names and _is_open(t)}
+        self._open, self._positions = list(opened), list(opened.values())
+
+    def __call__(self, *args):
+        dtypes = tuple(args[i].dtype for i in self._positions)
+        if dtypes not in self._loaded:
+            bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
+            for kernel in self._kernels:
+                kernel.load(bound)
+            self._loaded.add(dtypes)
+        return self.function(*args)

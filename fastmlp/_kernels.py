@@ -5,19 +5,26 @@ Layer i of a network computes A_i = f(A_{i-1} W_i + b_i) from A_0 = X. One batch
     rows     each block of rows goes forward through all layers and back through all deltas,
                  delta_L     = (A_L - Y) * weight of the row
                  delta_{i-1} = delta_i W_i' * f'(A_{i-1})
-    weights  each tile of each W_i sums A_{i-1}' delta_i over the batch in registers and takes its step there
+    weights  each piece of each W_i gets its gradient A_{i-1}' delta_i and takes its step
 
-Rows do not depend on each other, nor do tiles; every delta is made from the weights before the step, which no thread
+Rows do not depend on each other, nor do weights; every delta is made from the weights before the step, which no thread
 touches until all rows are done. Each number has one owner and one order of summation, so the results have the same
-bits for any number of threads, and no gradient is stored.
+bits for any number of threads.
+
+Where the batch's activations are many and the weights few, moving activations from one core to another costs more than
+the arithmetic. There the batch is cut into groups, as many as the shapes say and not the threads; the pass over the
+rows leaves the gradient of each group, and the pass over the weights adds them up in order.
 
 A matrix is stored as panels: as many columns as a tile is wide, row after row; `at` is the whole rule. Heights are
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
-not 0), so that no loop has a mask or a remainder. `layout` is a table with a line for each layer, its columns below.
+not 0), so that no loop has a mask or a remainder. Of each W_i there is a copy that is transposed, as the way forward
+needs rows of W_i and the way back rows of W_i'; the one that is stored with the moments is the one with fewer tiles.
+`layout` is a table with a line for each layer, its columns below.
 
 Memory, passed on as pointers (T is float32 or float64)
-    P            T, weights and biases of all layers, as panels         Q     T, W_i' of layers 2..L, as panels
-    M, V         T, like P: velocity or first moments, second moments   A, D  T, activations and deltas of a batch
+    P            T, weights and biases of all layers, as panels         Q     T, the transposed copies
+    M, V         T, like P: velocity or first moments, second moments   G     T, like P, for each group: gradients
+    A, D         T, activations and deltas of a batch
     X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements
     Y            T, targets, row by row; for softmax the number of the class of each row
     weights      T, a weight for each row, or one for all
@@ -27,22 +34,28 @@ Memory, passed on as pointers (T is float32 or float64)
 import math
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
-from fastmlp._jit import entry, inlined, inner
+from fastmlp import _jit
+from fastmlp._jit import inlined
 from fastmlp._tile import (
     ROWS,
     VECS,
+    column_sum,
     exp,
     lanes,
-    largest,
     load,
     load_part,
     logistic,
     maximum,
+    multiply_add,
     number,
     outer,
     pointer,
+    row_max,
+    row_sum,
+    set_column,
+    skip,
     sqrt,
     store,
     store_part,
@@ -53,15 +66,28 @@ from fastmlp._tile import (
     zeros,
 )
 
-# columns of the layout: units of layer i, where A_i starts in A, delta_i in D, W_i and b_i in P, W_i' in Q, and f
-UNITS, VALUES, DELTAS, WEIGHTS, BIASES, TRANSPOSED, ACTIVATION, COLUMNS = range(8)
+# columns of the layout: units of layer i, its f, where A_i starts in A, delta_i in D, b_i in P, W_i in P or Q, W_i' in
+# the other, and whether it is W_i' that stands in P
+UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
+# layers of at most so many units go forward by dot products
+DOTS = 4
 # what the pass over the weights does with a gradient
 NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
-# columns of the work items of that pass: layer, first column of a panel, first and last row
-LAYER, COLUMN, FIRST, LAST = range(4)
+# columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows; an
+# empty one stands for the biases
+LAYER, COLUMN, FIRST, LAST, ITEM = range(5)
 # columns of `step`
 LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS = range(6)
+
+
+# What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; float64; else int64.
+_T, _S = types.Dummy("T"), types.Dummy("S")
+TYPES = {name: types.CPointer(types.int64) for name in "layout items item x order".split()}
+TYPES |= {name: types.CPointer(types.float64) for name in "step losses squares".split()}
+TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out".split()}
+TYPES |= {"X": types.CPointer(_S)} | dict.fromkeys(("scale", "rate", "eps"), types.float64)
+kernel = _jit.kernel(TYPES)
 
 
 # ---- storage ----------------------------------------------------------------------------------------------------
@@ -98,7 +124,7 @@ def product(tile, left, a, height, right, b, n, panel):
     return tile
 
 
-@inner
+@kernel
 def gather(layout, X, x, order, ordered, start, count, first, height, A):
     """A_0[first + r] = X[order[start + r]], or X[start + r], for r < count; 0 in what is left of the last tile."""
     n, panel, width = cell(layout, 0, UNITS), VECS * lanes(A), lanes(A)
@@ -116,42 +142,87 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
                     A[at(to, height, 0, k, panel)] = X[source + k * x[2]]
 
 
+@inlined
+def weights_forward(layout, i, P, Q, width):
+    """Where the panels of W_i are: memory, offset, height."""
+    n = cell(layout, i - 1, UNITS)
+    if cell(layout, i, TRANSPOSED):
+        return Q, cell(layout, i, COPY), padded(n, width)
+    return P, cell(layout, i, WEIGHTS), padded(n, ROWS)
+
+
+@inlined
+def weights_backward(layout, i, P, Q, width):
+    """Where the panels of W_i' are: memory, offset, height."""
+    n = cell(layout, i, UNITS)
+    if cell(layout, i, TRANSPOSED):
+        return P, cell(layout, i, WEIGHTS), padded(n, ROWS)
+    return Q, cell(layout, i, COPY), padded(n, width)
+
+
+@kernel
+def activate(f, A, start, columns):
+    """f of the numbers of a tile that is in the first-level cache, a vector at a time."""
+    panel = VECS * lanes(A)
+    for row in range(start, start + ROWS * panel, panel):
+        for o in range(row, row + columns, lanes(A)):
+            a = load(A, o, 0, 1, 1)
+            if f == LOGISTIC:
+                a = logistic(a)
+            elif f == TANH:
+                a = tanh(a)
+            else:
+                a = exp(a)
+            store(a, A, o, 0)
+
+
 def _forward(vecs):
-    @inner
-    def forward(layout, i, c, first, last, height, P, A):
+    def forward(layout, i, c, first, last, height, P, Q, A):
         """A_i = f(A_{i-1} W_i + b_i) for rows first..last and the tile's columns from c; softmax comes after."""
         n, f, panel = cell(layout, i - 1, UNITS), cell(layout, i, ACTIVATION), VECS * lanes(A)
         floor = number(A, 0 if f == RELU else -np.inf)
-        w = at(cell(layout, i, WEIGHTS), padded(n, ROWS), 0, c, panel)
+        W, w, w_height = weights_forward(layout, i, P, Q, lanes(A))
+        w = at(w, w_height, 0, c, panel)
         for r in range(first, last, ROWS):
             z = load(P, cell(layout, i, BIASES) + c, 0, ROWS, vecs)
-            z = product(z, A, at(cell(layout, i - 1, VALUES), height, r, 0, panel), height, P, w, n, panel)
+            z = product(z, A, at(cell(layout, i - 1, VALUES), height, r, 0, panel), height, W, w, n, panel)
             out = at(cell(layout, i, VALUES), height, r, c, panel)
             store(maximum(z, floor), A, out, panel)
             if f == LOGISTIC or f == TANH or f == EXP:
-                for o in range(out, out + ROWS * panel, panel):
-                    for v in range(o, o + vecs * lanes(A), lanes(A)):
-                        a = load(A, v, 0, 1, 1)
-                        if f == LOGISTIC:
-                            a = logistic(a)
-                        elif f == TANH:
-                            a = tanh(a)
-                        else:
-                            a = exp(a)
-                        store(a, A, v, 0)
+                activate(f, A, out, vecs * lanes(A))
 
-    return forward
+    return _jit.kernel(TYPES, f"forward_{vecs}")(forward)
+
+
+@kernel
+def forward_dots(layout, i, first, last, height, P, Q, A):
+    """A_i = f(A_{i-1} W_i + b_i) for rows first..last of a layer of few units: each a dot product along the inputs."""
+    n, f, panel, width = cell(layout, i - 1, UNITS), cell(layout, i, ACTIVATION), VECS * lanes(A), lanes(A)
+    floor = number(A, 0 if f == RELU else -np.inf)
+    W, w, w_height = weights_backward(layout, i, P, Q, width)
+    for r in range(first, last, ROWS):
+        z = load(P, cell(layout, i, BIASES), 0, ROWS, 1)
+        for j in range(cell(layout, i, UNITS)):
+            sum_ = zeros(A, ROWS, 1)
+            for k in range(0, n, width):
+                a = load(A, at(cell(layout, i - 1, VALUES), height, r, k, panel), panel, ROWS, 1)
+                sum_ = multiply_add(a, load(W, at(w, w_height, j, k, panel), 0, ROWS, 1), sum_)
+            z = set_column(z, j, z + row_sum(sum_))
+        out = at(cell(layout, i, VALUES), height, r, 0, panel)
+        store(maximum(z, floor), A, out, panel)
+        if f == LOGISTIC or f == TANH or f == EXP:
+            activate(f, A, out, width)
 
 
 def _backward(vecs):
-    @inner
-    def backward(layout, i, c, first, last, height, Q, A, D):
+    def backward(layout, i, c, first, last, height, P, Q, A, D):
         """delta_{i-1} = delta_i W_i' * f'(A_{i-1}) for rows first..last and the tile's columns from c."""
         n, f, panel, one = cell(layout, i, UNITS), cell(layout, i - 1, ACTIVATION), VECS * lanes(A), number(A, 1)
-        w = at(cell(layout, i, TRANSPOSED), padded(n, lanes(A)), 0, c, panel)
+        W, w, w_height = weights_backward(layout, i, P, Q, lanes(A))
+        w = at(w, w_height, 0, c, panel)
         for r in range(first, last, ROWS):
             delta = zeros(D, ROWS, vecs)
-            delta = product(delta, D, at(cell(layout, i, DELTAS), height, r, 0, panel), height, Q, w, n, panel)
+            delta = product(delta, D, at(cell(layout, i, DELTAS), height, r, 0, panel), height, W, w, n, panel)
             a = load(A, at(cell(layout, i - 1, VALUES), height, r, c, panel), panel, ROWS, vecs)
             if f == RELU:
                 delta = where_nonzero(a, delta)
@@ -161,64 +232,68 @@ def _backward(vecs):
                 delta = delta * (one - a * a)
             store(delta, D, at(cell(layout, i - 1, DELTAS), height, r, c, panel), panel)
 
-    return backward
+    return _jit.kernel(TYPES, f"backward_{vecs}")(backward)
 
 
 _forward_wide, _forward_narrow = _forward(VECS), _forward(1)
 _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 
 
-@inner
-def forward_layers(layout, layers, first, last, height, P, A):
+@inlined
+def forward_layers(layout, layers, first, last, height, P, Q, A):
     """A_1 .. A_L for rows first..last."""
     width = lanes(A)
     for i in range(1, layers + 1):
         n = cell(layout, i, UNITS)
+        if n <= DOTS and (i > 1 or cell(layout, i, TRANSPOSED)):
+            forward_dots(layout, i, first, last, height, P, Q, A)
+            continue
         for c in range(0, n, VECS * width):
             if n - c > (VECS - 1) * width:
-                _forward_wide(layout, i, c, first, last, height, P, A)
+                _forward_wide(layout, i, c, first, last, height, P, Q, A)
             else:
                 for v in range(c, n, width):
-                    _forward_narrow(layout, i, v, first, last, height, P, A)
+                    _forward_narrow(layout, i, v, first, last, height, P, Q, A)
     if cell(layout, layers, ACTIVATION) == SOFTMAX:
         softmax(layout, layers, first, last, height, A)
 
 
-@inner
-def backward_layers(layout, layers, first, last, height, Q, A, D):
+@inlined
+def backward_layers(layout, layers, first, last, height, P, Q, A, D):
     """delta_{L-1} .. delta_1 for rows first..last."""
     width = lanes(A)
     for i in range(layers, 1, -1):
         n = cell(layout, i - 1, UNITS)
         for c in range(0, n, VECS * width):
             if n - c > (VECS - 1) * width:
-                _backward_wide(layout, i, c, first, last, height, Q, A, D)
+                _backward_wide(layout, i, c, first, last, height, P, Q, A, D)
             else:
                 for v in range(c, n, width):
-                    _backward_narrow(layout, i, v, first, last, height, Q, A, D)
+                    _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
 
 
-@inner
+@kernel
 def softmax(layout, layers, first, last, height, A):
-    """A_L = e^(Z - max Z) / sum of e^(Z - max Z), row by row."""
-    panel, width = VECS * lanes(A), lanes(A)
-    n = cell(layout, layers, UNITS)
-    for r in range(first, last):
-        row = at(cell(layout, layers, VALUES), height, r, 0, panel)
-        top, sum_ = number(A, -np.inf), number(A, 0)
+    """A_L = e^(Z - max Z) / sum of e^(Z - max Z), row by row, for rows first..last."""
+    n, panel, width = cell(layout, layers, UNITS), VECS * lanes(A), lanes(A)
+    for r in range(first, last, ROWS):
+        z = at(cell(layout, layers, VALUES), height, r, 0, panel)
+        top, sum_ = load(A, z, panel, ROWS, 1), zeros(A, ROWS, 1)
+        for c in range(width, n, width):
+            top = maximum(top, load(A, at(z, height, 0, c, panel), panel, ROWS, 1))
+        top = row_max(top)
         for c in range(0, n, width):
-            top = max(top, largest(load(A, at(row, height, 0, c, panel), 0, 1, 1)))
+            o = at(z, height, 0, c, panel)
+            e = exp(load(A, o, panel, ROWS, 1) - top)
+            store(e, A, o, panel)
+            sum_ = sum_ + e
+        sum_ = row_sum(sum_)
         for c in range(0, n, width):
-            o = at(row, height, 0, c, panel)
-            e = exp(load(A, o, 0, 1, 1) - top)
-            store(e, A, o, 0)
-            sum_ += total(e)
-        for c in range(0, n, width):
-            o = at(row, height, 0, c, panel)
-            store(load(A, o, 0, 1, 1) / sum_, A, o, 0)
+            o = at(z, height, 0, c, panel)
+            store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
 
 
-@inner
+@kernel
 def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses):
     """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
 
@@ -263,130 +338,176 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
         losses[tile // ROWS] = tile_loss
 
 
-@inner
-def train_rows(
-    layout, layers, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind, eps, P, Q, A, D, losses
-):
-    """The pass over rows first..last of a batch."""
-    gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
-    forward_layers(layout, layers, first, last, height, P, A)
-    output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses)
-    if kind != NOTHING:
-        backward_layers(layout, layers, first, last, height, Q, A, D)
-
-
-@inner
-def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, A, out):
+@kernel
+def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
     """The outputs of `count` rows, computed in rows of A from `first`."""
     panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
     gather(layout, X, x, order, ordered, start, count, first, height, A)
-    forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, A)
+    forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, Q, A)
     for r in range(count):
         for c in range(0, units, width):
             a = load(A, at(cell(layout, layers, VALUES), height, first + r, c, panel), 0, 1, 1)
             store_part(a, out, (start + r) * units + c, units - c)
 
 
-# ---- the pass over the weights ----------------------------------------------------------------------------------
+# ---- gradients --------------------------------------------------------------------------------------------------
 
 
-def _update(vecs):
-    @inlined
-    def step_row(o, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V):
-        """One step of the parameters from offset o with their gradient g, by scikit-learn's rules.
+def _gradient(vecs):
+    def gradient(layout, i, c, k_first, k_last, first, last, height, A, D, G, g):
+        """A_{i-1}' delta_i over rows first..last of the batch, or delta_i' A_{i-1} where W_i' stands in P.
 
-        SGD       w -= rate g
-        momentum  v  = momentum v - rate g,  w += v;  Nesterov: w += momentum v - rate g, with the new v
-        Adam      m  = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  w -= rate m / (sqrt(v) + epsilon)
+        For rows k_first..k_last of it and the tile's columns from c; to G, from offset g on.
         """
-        if kind == STORE:
-            store(g, M, o, 0)
-        elif kind == ADAM:
-            m = decay_1 * load(M, o, 0, 1, vecs) + rest_1 * g
-            v = decay_2 * load(V, o, 0, 1, vecs) + rest_2 * (g * g)
-            store(m, M, o, 0)
-            store(v, V, o, 0)
-            store(load(P, o, 0, 1, vecs) - rate * m / (sqrt(v) + epsilon), P, o, 0)
-        elif kind == SGD:
-            store(load(P, o, 0, 1, vecs) - rate * g, P, o, 0)
-        else:
-            v = decay_1 * load(M, o, 0, 1, vecs) - rate * g
-            store(v, M, o, 0)
-            if kind == NESTEROV:
-                v = decay_1 * v - rate * g
-            store(load(P, o, 0, 1, vecs) + v, P, o, 0)
-
-    @inner
-    def update(layout, i, c, k_first, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch):
-        """dW_i = (A_{i-1}' delta_i + alpha W_i) * scale, db_i = (sum of delta_i) * scale, and their step.
-
-        For rows k_first..k_last of W_i and the tile's columns from c; the bias goes with the first rows. Returns the
-        sum of the squares of the old weights.
-        """
-        n, panel, width = cell(layout, i - 1, UNITS), VECS * lanes(A), lanes(A)
-        alpha, epsilon = number(P, step[ALPHA]), number(P, step[EPSILON])
-        decay_1, rest_1 = number(P, step[DECAY_1]), number(P, 1 - step[DECAY_1])
-        decay_2, rest_2 = number(P, step[DECAY_2]), number(P, 1 - step[DECAY_2])
-        d = at(cell(layout, i, DELTAS), height, 0, c, panel)
-        squares = zeros(P, 1, vecs)
+        panel = VECS * lanes(A)
+        left, l, right, r = A, cell(layout, i - 1, VALUES), D, cell(layout, i, DELTAS)
+        if cell(layout, i, TRANSPOSED):
+            left, l, right, r = D, cell(layout, i, DELTAS), A, cell(layout, i - 1, VALUES)
+        b, rows = at(r, height, first, c, panel), (last - first) * panel
         for k in range(k_first, k_last, ROWS):
-            o = at(cell(layout, i, WEIGHTS), padded(n, ROWS), k, c, panel)
+            a, sum_ = at(l, height, first, k, panel), zeros(A, ROWS, vecs)
+            for row in range(0, rows, panel):
+                sum_ = outer(sum_, left, a + row, 1, right, b + row)
+            store(sum_, G, g + (k - k_first) * panel, panel)
+
+    return _jit.kernel(TYPES, f"gradient_{vecs}")(gradient)
+
+
+_gradient_wide, _gradient_narrow = _gradient(VECS), _gradient(1)
+
+
+@inlined
+def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
+    """The gradient of a work item over the rows of the batch in first..last; to G, from offset g on."""
+    i, c, k, k_last, panel, width = item[LAYER], item[COLUMN], item[FIRST], item[LAST], VECS * lanes(A), lanes(A)
+    n = cell(layout, i - 1 if cell(layout, i, TRANSPOSED) else i, UNITS)
+    if k == k_last:  # biases: delta is 0 in the rows that fill the last tile
+        for v in range(0, panel, width):
+            sums, d = zeros(D, ROWS, 1), at(cell(layout, i, DELTAS), height, 0, c, panel) + v
+            for r in range(first, last, ROWS):
+                sums = sums + load(D, d + r * panel, panel, ROWS, 1)
+            store(column_sum(sums), G, g + v, 0)
+    elif n - c > (VECS - 1) * width:
+        _gradient_wide(layout, i, c, k, k_last, first, min(last, batch), height, A, D, G, g)
+    else:
+        for v in range(c, n, width):
+            _gradient_narrow(layout, i, v, k, k_last, first, min(last, batch), height, A, D, G, g + v - c)
+
+
+# ---- steps ------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def step_vector(o, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V):
+    """One step of a vector of parameters at offset o with their gradient g, by scikit-learn's rules.
+
+    SGD       w -= rate g
+    momentum  v  = momentum v - rate g,  w += v;  Nesterov: w += momentum v - rate g, with the new v
+    Adam      m  = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  w -= rate m / (sqrt(v) + epsilon)
+    """
+    if kind == STORE:
+        store(g, M, o, 0)
+    elif kind == ADAM:
+        m = decay_1 * load(M, o, 0, 1, 1) + rest_1 * g
+        v = decay_2 * load(V, o, 0, 1, 1) + rest_2 * (g * g)
+        store(m, M, o, 0)
+        store(v, V, o, 0)
+        store(load(P, o, 0, 1, 1) - rate * m / (sqrt(v) + epsilon), P, o, 0)
+    elif kind == SGD:
+        store(load(P, o, 0, 1, 1) - rate * g, P, o, 0)
+    else:
+        v = decay_1 * load(M, o, 0, 1, 1) - rate * g
+        store(v, M, o, 0)
+        if kind == NESTEROV:
+            v = decay_1 * v - rate * g
+        store(load(P, o, 0, 1, 1) + v, P, o, 0)
+
+
+@kernel
+def step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, size, squares):
+    """The step of a work item with the sum of the groups' gradients, which stand in G from g on, each `size` further.
+
+    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale. squares[0] becomes the sum of the squares
+    of the old weights.
+    """
+    i, c, k_first, k_last = item[LAYER], item[COLUMN], item[FIRST], item[LAST]
+    panel, width = VECS * lanes(P), lanes(P)
+    scale, rate, alpha, epsilon = number(P, scale), number(P, rate), number(P, step[ALPHA]), number(P, step[EPSILON])
+    decay_1, rest_1 = number(P, step[DECAY_1]), number(P, 1 - step[DECAY_1])
+    decay_2, rest_2 = number(P, step[DECAY_2]), number(P, 1 - step[DECAY_2])
+    square_sum = zeros(P, 1, 1)
+    n, m = cell(layout, i - 1, UNITS), cell(layout, i, UNITS)  # of W_i, or of W_i' if that stands in P
+    if cell(layout, i, TRANSPOSED):
+        n, m = m, n
+    if k_first == k_last:
+        alpha, k_last, m, o = number(P, 0), 1, cell(layout, i, UNITS), cell(layout, i, BIASES) + c
+    else:
+        o = at(cell(layout, i, WEIGHTS), padded(n, ROWS), k_first, c, panel)
+    columns = min(panel, padded(m - c, width))
+    for r in range(0, (k_last - k_first) * panel, panel):
+        for v in range(r, r + columns, width):
+            w = load(P, o + v, 0, 1, 1)
+            if alpha != 0:
+                square_sum = square_sum + w * w
             if kind != NOTHING:
-                a, g = at(cell(layout, i - 1, VALUES), height, 0, k, panel), zeros(P, ROWS, vecs)
-                for r in range(0, batch * panel, panel):
-                    g = outer(g, A, a + r, 1, D, d + r)
-                store(g, scratch, 0, panel)
-            for r in range(0, ROWS * panel, panel):
-                w = load(P, o + r, 0, 1, vecs)
-                squares = squares + w * w
-                if kind != NOTHING:
-                    g = (load(scratch, r, 0, 1, vecs) + alpha * w) * scale
-                    step_row(o + r, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
-            if i > 1 and kind > STORE:
-                q = at(cell(layout, i, TRANSPOSED), padded(cell(layout, i, UNITS), width), c, k, panel)
-                store_transposed(load(P, o, panel, ROWS, vecs), Q, q, panel)
-        if k_first == 0 and kind != NOTHING:
-            sums, g = zeros(P, ROWS, vecs), zeros(P, 1, vecs)
-            for r in range(0, padded(batch, ROWS) * panel, ROWS * panel):
-                sums = sums + load(D, d + r, panel, ROWS, vecs)
-            store(sums, scratch, 0, panel)
-            for r in range(0, ROWS * panel, panel):
-                g = g + load(scratch, r, 0, 1, vecs)
-            o = cell(layout, i, BIASES) + c
-            step_row(o, g * scale, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
-        return total(squares)
-
-    return update
+                gradient = load(G, g + v, 0, 1, 1)
+                for group in range(1, groups):
+                    gradient = gradient + load(G, g + v + group * size, 0, 1, 1)
+                gradient = (gradient + alpha * w) * scale
+                step_vector(o + v, gradient, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
+    if item[FIRST] != item[LAST] and kind > STORE and (i > 1 or cell(layout, i, TRANSPOSED)):
+        for k in range(k_first, k_last, ROWS):
+            for v in range(0, columns, width):
+                copy = at(cell(layout, i, COPY), padded(m, width), c + v, k, panel)
+                store_transposed(load(P, o + (k - k_first) * panel + v, panel, ROWS, 1), Q, copy, panel)
+    squares[0] = total(square_sum)
 
 
-_update_wide, _update_narrow = _update(VECS), _update(1)
+# ---- the two passes ---------------------------------------------------------------------------------------------
 
 
-@inner
-def update_item(layout, items, j, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch):
-    """`update` for all columns of a panel."""
-    i, c, k, k_last = items[4 * j + LAYER], items[4 * j + COLUMN], items[4 * j + FIRST], items[4 * j + LAST]
-    width = lanes(A)
-    n, squares = cell(layout, i, UNITS), number(A, 0)
-    if n - c > (VECS - 1) * width:
-        return _update_wide(layout, i, c, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch)
-    for v in range(c, n, width):
-        squares += _update_narrow(
-            layout, i, v, k, k_last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch
-        )
-    return squares
+@kernel
+def train_rows(
+    layout, layers, items, item_count, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind, eps,
+    P, Q, A, D, losses, G, grouped,
+):  # fmt: skip
+    """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
+    gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
+    forward_layers(layout, layers, first, last, height, P, Q, A)
+    output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses)
+    if kind != NOTHING:
+        backward_layers(layout, layers, first, last, height, P, Q, A, D)
+        if grouped:
+            for j in range(item_count):
+                item = skip(items, j * ITEM)
+                gradient_item(layout, item, first, last, batch, height, A, D, G, offset_of(layout, item, A))
 
 
-@inner
-def update_items(
-    layout, items, count, first, threads, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch, squares
-):
-    """Every `threads`-th work item from `first` on; what `update` returns goes to `squares`."""
-    scale, rate = number(P, scale), number(P, rate)
-    for j in range(first, count, threads):
-        squares[j] = update_item(
-            layout, items, j, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, scratch
-        )
+@kernel
+def train_weights(
+    layout, items, first, last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, squares, G, groups, size,
+):  # fmt: skip
+    """The pass over the weights: work items first..last.
+
+    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time.
+    """
+    for j in range(first, last):
+        item, g = skip(items, j * ITEM), 0
+        if groups > 1:
+            g = offset_of(layout, item, P)
+        elif kind != NOTHING:
+            gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
+        step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, size, skip(squares, j))
+
+
+@inlined
+def offset_of(layout, item, P):
+    """Where the parameters of a work item start in P."""
+    i, c, panel = item[LAYER], item[COLUMN], VECS * lanes(P)
+    if item[FIRST] == item[LAST]:
+        return cell(layout, i, BIASES) + c
+    n = cell(layout, i if cell(layout, i, TRANSPOSED) else i - 1, UNITS)
+    return at(cell(layout, i, WEIGHTS), padded(n, ROWS), item[FIRST], c, panel)
 
 
 # ---- what Python calls ------------------------------------------------------------------------------------------
@@ -404,15 +525,16 @@ def sum_weights(weights, weight_stride, order, first, last):
 
 
 def _epoch(
-    layout, items, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, scratch, losses, threads
-):
+    layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G, groups, losses, threads
+):  # fmt: skip
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows.
     """
     layers, n, loss, eps = layout.shape[0] - 1, len(order), 0.0, np.finfo(A.dtype).eps
-    weight_stride, own = min(1, len(weights) - 1), ROWS * VECS * lanes(A)
+    weight_stride, count = min(1, len(weights) - 1), items.shape[0]
+    pieces = groups if groups > 1 else threads  # of the rows of a batch
     for r in range(n):
         if not 0 <= order[r] < rows:
             raise IndexError("order names a row that the data does not have.")
@@ -423,27 +545,29 @@ def _epoch(
         batch = min(batch_size, n - start)
         tiles = (batch + ROWS - 1) // ROWS
         for p in prange(threads):
-            first, last = tiles * np.int64(p) // threads * ROWS, tiles * (np.int64(p) + 1) // threads * ROWS
-            train_rows(
-                pointer(layout), layers, pointer(X), pointer(x), pointer(Y), pointer(weights), weight_stride,
-                pointer(order), start, batch, first, last, height, kind, eps,
-                pointer(P), pointer(Q), pointer(A), pointer(D), pointer(losses),
-            )  # fmt: skip
+            for piece in range(pieces * np.int64(p) // threads, pieces * (np.int64(p) + 1) // threads):
+                train_rows(
+                    pointer(layout), layers, pointer(items), count, pointer(X), pointer(x), pointer(Y), pointer(weights),
+                    weight_stride, pointer(order), start, batch, tiles * piece // pieces * ROWS,
+                    tiles * (piece + 1) // pieces * ROWS, height, kind, eps, pointer(P), pointer(Q), pointer(A), pointer(D),
+                    pointer(losses), skip(pointer(G), piece * len(P)), groups > 1,
+                )  # fmt: skip
         weight = sum_weights(weights, weight_stride, order, start, start + batch)
         rate, scale = step[LEARNING_RATE], 1 / weight
         if kind == ADAM:
             step[STEPS] += 1
             rate *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
         for p in prange(threads):
-            update_items(
-                pointer(layout), pointer(items), items.shape[0], np.int64(p), threads, batch, height, scale, kind,
-                pointer(step), rate, pointer(P), pointer(Q), pointer(M), pointer(V), pointer(A), pointer(D),
-                pointer(scratch[np.int64(p) * own :]), pointer(losses[tiles:]),
+            room = 0 if groups > 1 else len(G) // threads
+            train_weights(
+                pointer(layout), pointer(items), shares[p], shares[p + 1], batch, height, scale, kind, pointer(step),
+                rate, pointer(P), pointer(Q), pointer(M), pointer(V), pointer(A), pointer(D),
+                skip(pointer(losses), tiles), skip(pointer(G), np.int64(p) * room), groups, len(P),
             )  # fmt: skip
         batch_loss, squares = 0.0, 0.0
         for t in range(tiles):
             batch_loss += losses[t]
-        for j in range(items.shape[0]):
+        for j in range(count):
             squares += losses[tiles + j]
         if layout[layers, ACTIVATION] == IDENTITY:
             batch_loss /= layout[layers, UNITS]
@@ -451,7 +575,7 @@ def _epoch(
     return loss / n
 
 
-def _predict(layout, X, x, order, n, height, P, A, out, threads):
+def _predict(layout, X, x, order, n, height, P, Q, A, out, threads):
     """out[r] = A_L of row order[r] of X, or of row r: each thread has its own block of rows of A."""
     layers, block = layout.shape[0] - 1, height // threads
     for p in prange(threads):
@@ -459,9 +583,9 @@ def _predict(layout, X, x, order, n, height, P, A, out, threads):
         for start in range(first, n, threads * block):
             predict_rows(
                 pointer(layout), layers, pointer(X), pointer(x), pointer(order), len(order) > 0, start,
-                min(block, n - start), first, height, pointer(P), pointer(A), pointer(out),
+                min(block, n - start), first, height, pointer(P), pointer(Q), pointer(A), pointer(out),
             )  # fmt: skip
 
 
-epoch_serial, epoch_parallel = entry(parallel=False)(_epoch), entry(parallel=True)(_epoch)
-predict_serial, predict_parallel = entry(parallel=False)(_predict), entry(parallel=True)(_predict)
+epoch_serial, epoch_parallel = _jit.Entry(_epoch, False, TYPES), _jit.Entry(_epoch, True, TYPES)
+predict_serial, predict_parallel = _jit.Entry(_predict, False, TYPES), _jit.Entry(_predict, True, TYPES)

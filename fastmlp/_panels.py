@@ -14,6 +14,10 @@ _PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1
 # The pass over the weights is cut into about so many items, however many threads there are, as each item sums up a
 # part of the loss: the order of those sums must not depend on the threads.
 _ITEMS = 64
+# The most rows of such an item: its gradient stays in the first-level cache until the step.
+_ITEM_ROWS = 128
+# A batch is cut into at most so many groups, of at least so many rows.
+_GROUPS, _GROUP_ROWS = 16, 96
 
 
 def pad(n, multiple):
@@ -38,7 +42,7 @@ class Panels:
     layout : ndarray of int64, shape (layers, kernels.COLUMNS)
         What the kernels know of the network; offsets of activations and deltas are still 0.
     items : ndarray of int64, shape (n_items, 4)
-        The pieces of the pass over the weights, costliest first, so that dealing them out in turn is fair.
+        The pieces of the pass over the weights.
     work : int
         Multiply-adds that one row needs to go forward.
     """
@@ -52,28 +56,63 @@ class Panels:
         self.layout = np.zeros((len(self.layer_units), kernels.COLUMNS), np.int64)
         self.layout[:, kernels.UNITS] = self.layer_units
         self.layout[1:, kernels.ACTIVATION] = self.activations
-        self._size = self._transposed_size = 0
+        self._size = self._copy_size = 0
         for i, (n, m) in enumerate(self.shapes, start=1):
+            transposed = self._cost(m, n) < self._cost(n, m)
+            rows, columns = (m, n) if transposed else (n, m)
+            self.layout[i, kernels.TRANSPOSED] = transposed
             self.layout[i, kernels.WEIGHTS] = self._size
-            self._size += pad(n, ROWS) * pad(m, self.panel)
+            self._size += pad(rows, ROWS) * pad(columns, self.panel)
             self.layout[i, kernels.BIASES] = self._size
             self._size += pad(m, self.panel)
-            self.layout[i, kernels.TRANSPOSED] = self._transposed_size
-            self._transposed_size += pad(m, self.lanes) * pad(n, self.panel) if i > 1 else 0
-        self.items = self._cut()
+            self.layout[i, kernels.COPY] = self._copy_size
+            if i > 1 or transposed:  # the way back ends at the first layer's deltas
+                self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
+        self.items, self._costs = self._cut()
 
     def __reduce__(self):
         return Panels, (self.layer_units, self.activations, self.dtype)  # other processors have other panels
 
-    def _cut(self):
-        items = []
+    def _cost(self, rows, columns):
+        """Of the gradient's tiles, about: narrow ones take more than half the time of full ones."""
+        full, rest = divmod(pad(columns, self.lanes) // self.lanes, VECS)
+        return pad(rows, ROWS) * (full * VECS + rest * 1.2)
+
+    def _matrices(self):
+        """Layer, rows and columns of what is stored with the moments: W_i or W_i'."""
         for i, (n, m) in enumerate(self.shapes, start=1):
+            yield i, *((m, n) if self.layout[i, kernels.TRANSPOSED] else (n, m))
+
+    def _cut(self):
+        """Work items in the order of memory, and their costs."""
+        items, costs = [], []
+        for i, n, m in self._matrices():
             for c in range(0, m, self.panel):
                 columns = min(self.panel, pad(m - c, self.lanes))
-                rows = pad(max(1, self.work // _ITEMS // columns), ROWS)
-                items += [(i, c, k, min(k + rows, pad(n, ROWS)), columns) for k in range(0, n, rows)]
-        items.sort(key=lambda item: (item[2] - item[3]) * item[4])
-        return np.array([item[:4] for item in items], np.int64)
+                rows = pad(min(max(1, self.work // _ITEMS // columns), _ITEM_ROWS), ROWS)
+                items += [(i, c, k, min(k + rows, pad(n, ROWS))) for k in range(0, n, rows)]
+                costs += [self._cost(last - k, columns) for _, _, k, last in items[len(costs) :]]
+            items += [(i, c, 0, 0) for c in range(0, self.layer_units[i], self.panel)]
+            costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
+        return np.array(items, np.int64), np.array(costs)
+
+    def shares(self, threads):
+        """Where each thread's share of the items starts, and the last one's ends.
+
+        A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share.
+        """
+        done = np.cumsum(self._costs)
+        return np.concatenate([[0], np.searchsorted(done, done[-1] * np.arange(1, threads) / threads), [len(done)]])
+
+    def groups(self, batch_size):
+        """Into how many groups of rows a batch is cut, each with a gradient of its own; 1 if it is not.
+
+        The more groups, the more gradients must be added up: that must stay well below the activations and deltas that
+        would have to move between threads otherwise. And a group must be worth a thread's while.
+        """
+        moved = 2 * batch_size * sum(self.layer_units)
+        most = min(batch_size // _GROUP_ROWS, moved // (2 * self._size), _GROUPS)
+        return 1 << max(0, most.bit_length() - 1)
 
     # ---- arrays ----
 
@@ -87,9 +126,13 @@ class Panels:
         """Room for all weights and biases, or for something that belongs to each of them: zeros."""
         return self.zeros(self._size)
 
-    def transposed(self):
-        """Room for W_i' of all layers but the first."""
-        return self.zeros(self._transposed_size)
+    def copies(self):
+        """Room for the transposed copies of all matrices."""
+        return self.zeros(self._copy_size)
+
+    def gradients(self, groups, threads):
+        """Room for the gradients of all groups, or of a work item for each thread."""
+        return self.zeros(groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel)
 
     def workspace(self, height, deltas):
         """The layout with the offsets for batches of `height` rows, room for the activations, and for the deltas."""
@@ -115,24 +158,25 @@ class Panels:
     def matrix(self, flat, start, rows, columns, height):
         """The matrix that is stored from `start`: a copy."""
         view = self._view(flat, start, columns, height)[:, :rows]
-        return np.ascontiguousarray(view.transpose(1, 0, 2).reshape(rows, -1)[:, :columns])
+        return np.array(view.transpose(1, 0, 2).reshape(rows, -1)[:, :columns], order="C")
 
-    def pack(self, weights, biases, flat, transposed=None):
-        """Write weights and biases of all layers to where the kernels look for them, and W_i' if there is room."""
-        for i, ((n, m), W, b) in enumerate(zip(self.shapes, weights, biases, strict=True), start=1):
+    def pack(self, weights, biases, flat, copies=None):
+        """Write weights and biases of all layers to where the kernels look for them, and copies if there is room."""
+        for (i, n, m), W, b in zip(self._matrices(), weights, biases, strict=True):
+            W = W.T if self.layout[i, kernels.TRANSPOSED] else W
             self._fill(self._view(flat, self.layout[i, kernels.WEIGHTS], m, pad(n, ROWS)), W)
             start = self.layout[i, kernels.BIASES]
-            flat[start : start + m] = b
-            if transposed is not None:
-                flat[start + m : start + pad(m, self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
-                if i > 1:
-                    start, height = self.layout[i, kernels.TRANSPOSED], pad(m, self.lanes)
-                    self._fill(self._view(transposed, start, n, height), W.T)
+            flat[start : start + len(b)] = b
+            if copies is not None:
+                flat[start + len(b) : start + pad(len(b), self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
+                if i > 1 or self.layout[i, kernels.TRANSPOSED]:
+                    self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
     def unpack(self, flat):
         """Weights and biases of all layers, two lists of copies: W_i of shape (units in, units out), b_i (units out)."""
         weights, biases = [], []
-        for i, (n, m) in enumerate(self.shapes, start=1):
-            weights.append(self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS)))
-            biases.append(flat[self.layout[i, kernels.BIASES] :][:m].copy())
+        for i, n, m in self._matrices():
+            W = self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS))
+            weights.append(np.ascontiguousarray(W.T) if self.layout[i, kernels.TRANSPOSED] else W)
+            biases.append(flat[self.layout[i, kernels.BIASES] :][: self.layer_units[i]].copy())
         return weights, biases

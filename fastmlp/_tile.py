@@ -195,11 +195,12 @@ def _power_of_two(x, n):
 def _exp(x):
     """e^x = (1 + (e^r - 1)) 2^n, scaled in two halves so that n may run through all exponents, denormals included."""
     low, high = (-104.0, 89.0) if x.bits == 32 else (-746.0, 710.0)  # beyond: 0 and infinity
-    x = x.where(">", high, high, x)
-    x = x.where("<", low, low, x)
-    r, rest, n = _reduce(x)
+    y = x.where(">", high, high, x)
+    y = y.where("<", low, low, y)
+    r, rest, n = _reduce(y)
     leading = r + 1.0
     significand = leading + (rest + (r - (leading - 1.0)))  # what rounding 1 + r lost comes back
+    significand = x.where("<", low, 0.0, significand)  # a product that underflows would take a hundred cycles
     half = x.builder.ashr(n, ir.Constant(n.type, [1] * x.lanes))
     return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
 
@@ -289,6 +290,12 @@ def pointer(typingctx, array):
 
 
 @intrinsic
+def skip(typingctx, memory, count):
+    """The memory from its number `count` on."""
+    return memory(memory, types.int64), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
 def lanes(typingctx, memory):
     """How many of the numbers a vector holds, as a constant of the compiled code."""
     return types.int64(memory), lambda context, builder, sig, args: INT64(VECTOR_BITS // sig.args[0].dtype.bitwidth)
@@ -371,14 +378,14 @@ def store_transposed(typingctx, tile, memory, start, stride):
     return types.void(tile, memory, types.int64, types.int64), codegen
 
 
-def _mask(builder, count, lanes):
-    """Lane numbers below `count`."""
+def _mask(builder, comparison, count, lanes):
+    """Which lane numbers are `<` or `==` this one."""
     integers = ir.VectorType(INT64, lanes)
     numbers = ir.Constant(integers, list(range(lanes)))
     undefined = ir.Constant(integers, ir.Undefined)
     first = builder.insert_element(undefined, count, INT32(0))
     limit = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, lanes), None))
-    return builder.icmp_signed("<", numbers, limit)
+    return builder.icmp_signed(comparison, numbers, limit)
 
 
 def _masked(name, builder, result, vector_type, *arguments):
@@ -405,7 +412,7 @@ def load_part(typingctx, like, memory, start, count):
         vector = ir.VectorType(source, tile.lanes)
         pointer = _at(builder, memory, start, vector)
         align = INT32(sig.args[1].dtype.bitwidth // 8)
-        mask = _mask(builder, count, tile.lanes)
+        mask = _mask(builder, "<", count, tile.lanes)
         row = _masked("load", builder, vector, vector, pointer, align, mask, ir.Constant(vector, None))
         if source != tile.element:
             row = (builder.fptrunc if tile.dtype.bitwidth == 32 else builder.fpext)(row, tile.vector)
@@ -422,7 +429,7 @@ def store_part(typingctx, tile, memory, start, count):
         value, memory, start, count = args
         vector = builder.extract_value(value, 0)
         pointer = _at(builder, memory, start, tile.vector)
-        align, mask = INT32(tile.dtype.bitwidth // 8), _mask(builder, count, tile.lanes)
+        align, mask = INT32(tile.dtype.bitwidth // 8), _mask(builder, "<", count, tile.lanes)
         _masked("store", builder, ir.VoidType(), tile.vector, vector, pointer, align, mask)
         return context.get_dummy_value()
 
@@ -500,6 +507,12 @@ def maximum(typingctx, x, y):
 
 
 @intrinsic
+def multiply_add(typingctx, x, y, z):
+    """x * y + z, rounded once where the processor can."""
+    return _arguments((x, y, z), lambda x, y, z: x.times_plus(y, z))
+
+
+@intrinsic
 def where_nonzero(typingctx, condition, x):
     """x where the condition is not 0 (NaN is not), else 0."""
     return _arguments((condition, x), lambda condition, x: condition.where("!=", 0.0, x, 0.0))
@@ -529,28 +542,68 @@ def logistic(typingctx, x):
     return _arguments((x,), _logistic)
 
 
-def _reduction(typingctx, tile, combine):
+@intrinsic
+def set_column(typingctx, tile, c, values):
+    """The tile, of one vector a row, with its column c taken from that column of `values`."""
+
     def codegen(context, builder, sig, args):
-        total, *rest = _vectors(builder, tile, args[0])
+        mask = _mask(builder, "==", args[1], tile.lanes)
+        pairs = zip(_vectors(builder, tile, args[2]), _vectors(builder, tile, args[0]), strict=True)
+        return _pack(builder, tile, [Vector(builder, builder.select(mask, a.value, b.value)) for a, b in pairs])
+
+    return tile(tile, types.int64, values), codegen
+
+
+def _reduction(tile, combine, across_rows):
+    """Code that combines all numbers of each row, or of the whole tile, in an order that depends on the shape alone."""
+
+    def everywhere(builder, vectors):
+        """In all lanes what is in any lane of the vectors: halves, quarters, ... are exchanged and combined."""
+        total, *rest = vectors
         for vector in rest:
             total = combine(total, vector)
         step = tile.lanes // 2
         while step:
-            turn = ir.Constant(ir.VectorType(INT32, tile.lanes), [(i + step) % tile.lanes for i in range(tile.lanes)])
+            turn = ir.Constant(ir.VectorType(INT32, tile.lanes), [i ^ step for i in range(tile.lanes)])
             total = combine(total, Vector(builder, builder.shuffle_vector(total.value, total.value, turn)))
             step //= 2
-        return builder.extract_element(total.value, INT32(0))
+        return total
 
-    return tile.dtype(tile), codegen
+    def codegen(context, builder, sig, args):
+        vectors = _vectors(builder, tile, args[0])
+        if across_rows:
+            return builder.extract_element(everywhere(builder, vectors).value, INT32(0))
+        rows = [vectors[r : r + tile.vecs] for r in range(0, len(vectors), tile.vecs)]
+        return _pack(builder, tile, [total for row in rows for total in [everywhere(builder, row)] * tile.vecs])
+
+    return (tile.dtype if across_rows else tile)(tile), codegen
 
 
 @intrinsic
 def total(typingctx, tile):
-    """The sum of all numbers of a tile, in an order that depends on its shape alone."""
-    return _reduction(typingctx, tile, lambda a, b: a + b)
+    """The sum of all numbers of a tile."""
+    return _reduction(tile, lambda a, b: a + b, across_rows=True)
 
 
 @intrinsic
-def largest(typingctx, tile):
-    """The largest number of a tile, NaNs left out where others stand."""
-    return _reduction(typingctx, tile, lambda a, b: b.where(">", a, b, a))
+def column_sum(typingctx, tile):
+    """A tile of one row: the sum of the tile's rows, from the first to the last."""
+    row = TileType(tile.dtype, 1, tile.vecs)
+
+    def codegen(context, builder, sig, args):
+        vectors = _vectors(builder, tile, args[0])
+        return _pack(builder, row, [sum(vectors[v + tile.vecs :: tile.vecs], vectors[v]) for v in range(tile.vecs)])
+
+    return row(tile), codegen
+
+
+@intrinsic
+def row_sum(typingctx, tile):
+    """A tile with the sum of each row all along that row."""
+    return _reduction(tile, lambda a, b: a + b, across_rows=False)
+
+
+@intrinsic
+def row_max(typingctx, tile):
+    """A tile with the largest number of each row all along that row, NaNs left out where others stand."""
+    return _reduction(tile, lambda a, b: b.where(">", a, b, a), across_rows=False)

@@ -84,7 +84,7 @@ class MLP:
 
         codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
         self.panels = Panels(self.layer_units, codes, self.dtype)
-        self.parameters, self._transposed = self.panels.parameters(), self.panels.transposed()
+        self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
         self._spare = {}
         self.set_parameters([np.zeros(shape) for shape in self.panels.shapes], map(np.zeros, self.layer_units[1:]))
 
@@ -117,7 +117,7 @@ class MLP:
         shapes = self.panels.shapes
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
-        self.panels.pack(weights, biases, self.parameters, self._transposed)
+        self.panels.pack(weights, biases, self.parameters, self._copies)
 
     def initialize(self, random_state, factor=6.0):
         """Draw weights and biases uniformly from +-sqrt(factor / (units in + units out)), in scikit-learn's order.
@@ -216,7 +216,7 @@ class MLP:
         workspace = layout, A, _ = self._workspace(height, train=False)
         view, x = _flat(X)
         kernel = kernels.predict_parallel if threads > 1 else kernels.predict_serial
-        kernel(layout, view, x, order, n, height, self.parameters, A, out.reshape(-1), threads)
+        kernel(layout, view, x, order, n, height, self.parameters, self._copies, A, out.reshape(-1), threads)
         self._give_back(height, False, workspace)
         return workspace
 
@@ -303,12 +303,13 @@ class MLP:
         height = pad(batch_size, ROWS)
         threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
         workspace = layout, A, D = self._workspace(height, train=True)
-        scratch = self.panels.zeros(threads * ROWS * self.panels.panel)
+        groups = self.panels.groups(batch_size)
+        gradients = self.panels.gradients(groups, threads)
         losses = np.zeros(height // ROWS + len(self.panels.items))
         kernel = kernels.epoch_parallel if threads > 1 else kernels.epoch_serial
         loss = kernel(
-            layout, self.panels.items, data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
-            kind, step, self.parameters, self._transposed, first, second, A, D, scratch, losses, threads,
+            layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
+            kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups, losses, threads,
         )  # fmt: skip
         self._give_back(height, True, workspace)
         return loss
