@@ -34,6 +34,12 @@ class _Cache(FunctionCache):
     def _index_key(self, sig, codegen):
         return *super()._index_key(sig, codegen), _SOURCES
 
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:  # a full disk, say: the next process compiles anew
+            pass
+
 
 def _cached(function, **options):
     dispatcher = numba.njit(**_OPTIONS, **options)(function)

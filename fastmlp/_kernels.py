@@ -66,16 +66,16 @@ from fastmlp._tile import (
     zeros,
 )
 
-# columns of the layout: units of layer i, its f, where A_i starts in A, delta_i in D, b_i in P, W_i in P or Q, W_i' in
-# the other, and whether it is W_i' that stands in P
+# columns of the layout: units of layer i, its f, where A_i starts in A, delta_i in D, b_i in P, W_i in P or Q, W_i'
+# in the other, and whether it is W_i' that stands in P
 UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
 # layers of at most so many units go forward by dot products
 DOTS = 4
 # what the pass over the weights does with a gradient
 NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
-# columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows; an
-# empty one stands for the biases
+# columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows;
+# an empty one stands for the biases
 LAYER, COLUMN, FIRST, LAST, ITEM = range(5)
 # columns of `step`
 LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS = range(6)
@@ -294,7 +294,9 @@ def softmax(layout, layers, first, last, height, A):
 
 
 @kernel
-def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses):
+def output_deltas(
+    layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses
+):
     """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
 
     The losses are scikit-learn's: half the squared error, the Poisson deviance by halves, the cross-entropy of
@@ -425,7 +427,7 @@ def step_vector(o, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, 
 
 @kernel
 def step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, size, squares):
-    """The step of a work item with the sum of the groups' gradients, which stand in G from g on, each `size` further.
+    """The step of a work item with the sum of the groups' gradients, in G from g on, `size` apart.
 
     dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale. squares[0] becomes the sum of the squares
     of the old weights.
@@ -468,13 +470,15 @@ def step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, s
 
 @kernel
 def train_rows(
-    layout, layers, items, item_count, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind, eps,
-    P, Q, A, D, losses, G, grouped,
+    layout, layers, items, item_count, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind,
+    eps, P, Q, A, D, losses, G, grouped,
 ):  # fmt: skip
     """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
     gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
     forward_layers(layout, layers, first, last, height, P, Q, A)
-    output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses)
+    output_deltas(
+        layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses
+    )
     if kind != NOTHING:
         backward_layers(layout, layers, first, last, height, P, Q, A, D)
         if grouped:
@@ -525,7 +529,8 @@ def sum_weights(weights, weight_stride, order, first, last):
 
 
 def _epoch(
-    layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G, groups, losses, threads
+    layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G, groups,
+    losses, threads,
 ):  # fmt: skip
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
@@ -547,10 +552,10 @@ def _epoch(
         for p in prange(threads):
             for piece in range(pieces * np.int64(p) // threads, pieces * (np.int64(p) + 1) // threads):
                 train_rows(
-                    pointer(layout), layers, pointer(items), count, pointer(X), pointer(x), pointer(Y), pointer(weights),
-                    weight_stride, pointer(order), start, batch, tiles * piece // pieces * ROWS,
-                    tiles * (piece + 1) // pieces * ROWS, height, kind, eps, pointer(P), pointer(Q), pointer(A), pointer(D),
-                    pointer(losses), skip(pointer(G), piece * len(P)), groups > 1,
+                    pointer(layout), layers, pointer(items), count, pointer(X), pointer(x), pointer(Y),
+                    pointer(weights), weight_stride, pointer(order), start, batch, tiles * piece // pieces * ROWS,
+                    tiles * (piece + 1) // pieces * ROWS, height, kind, eps, pointer(P), pointer(Q), pointer(A),
+                    pointer(D), pointer(losses), skip(pointer(G), piece * len(P)), groups > 1,
                 )  # fmt: skip
         weight = sum_weights(weights, weight_stride, order, start, start + batch)
         rate, scale = step[LEARNING_RATE], 1 / weight

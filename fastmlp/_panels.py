@@ -173,7 +173,7 @@ class Panels:
                     self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
     def unpack(self, flat):
-        """Weights and biases of all layers, two lists of copies: W_i of shape (units in, units out), b_i (units out)."""
+        """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out)."""
         weights, biases = [], []
         for i, n, m in self._matrices():
             W = self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS))

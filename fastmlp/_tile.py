@@ -185,6 +185,7 @@ def _reduce(x):
 
 def _power_of_two(x, n):
     """2^n as numbers like x, for n that a normal number can have as its exponent."""
+
     def splat(k):
         return ir.Constant(n.type, [k] * x.lanes)
 

@@ -4,6 +4,7 @@
 it does anything, so they may be changed in place or replaced, and it is no part of a pickle.
 """
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -115,23 +116,28 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     # ---- the network behind the attributes ----
 
+    def _network_of_coefs(self):
+        """The network that `coefs_` and `intercepts_` describe, with them in it."""
+        layer_units = [np.shape(W)[0] for W in self.coefs_] + [np.shape(self.coefs_[-1])[1]]
+        dtype = np.result_type(np.float32, *self.coefs_, *self.intercepts_)
+        network = self._network_of(layer_units, dtype)
+        network.set_parameters(self.coefs_, self.intercepts_)
+        return network
+
     def _network_of(self, layer_units, dtype):
-        """The network for these layers, with `coefs_` and `intercepts_` in it; one of the same make is used again."""
+        """A network of these layers; the last one if it is of the same make."""
         network = getattr(self, "_network", None)
         hidden = [self.activation] * (len(layer_units) - 2)
         make = tuple(layer_units), (*hidden, self.out_activation_), np.dtype(dtype)
         if network is None or (network.layer_units, network.activations, network.dtype) != make:
             network = MLP(layer_units, hidden, self.out_activation_, dtype)
-        if hasattr(self, "coefs_"):
-            network.set_parameters(self.coefs_, self.intercepts_)
         return network
 
     def _forward(self, X):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight."""
         if scipy.sparse.issparse(X):
             raise NotImplementedError("Sparse X is not supported yet: pass X.toarray().")
-        layer_units = [len(W) for W in self.coefs_] + [self.coefs_[-1].shape[1]]
-        out = self._network_of(layer_units, self.coefs_[0].dtype).predict(X)
+        out = self._network_of_coefs().predict(X)
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
     def _forward_pass_fast(self, X):
@@ -140,17 +146,24 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     # ---- fitting ----
 
-    def _fit(self, X, y, sample_weight=None, incremental=False):
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        """Whatever is raised, what was learnt before stays as it was; the network may then hold anything, and goes."""
         before = self.__dict__.copy()
         try:
-            converged = self._fit_or_raise(X, y, sample_weight, incremental)
+            yield
         except BaseException:
-            self.__dict__ = before  # what was learnt before stays as it was
+            before.pop("_network", None)
+            self.__dict__ = before
             raise
+
+    def _fit(self, X, y, sample_weight=None, incremental=False):
+        with self._all_or_nothing():
+            converged = self._fit_or_raise(X, y, sample_weight, incremental)
         if not converged and not incremental:
             warnings.warn(
-                "Stochastic Optimizer: Maximum iterations (%d) reached and the optimization hasn't converged yet."
-                % self.max_iter,
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter:d}) reached and the optimization hasn't"
+                " converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -162,7 +175,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             hidden_layer_sizes = [hidden_layer_sizes]
         hidden_layer_sizes = list(hidden_layer_sizes)
         if np.any(np.array(hidden_layer_sizes) <= 0):
-            raise ValueError("hidden_layer_sizes must be > 0, got %s." % hidden_layer_sizes)
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
         if self.solver not in _STOCHASTIC_SOLVERS:
             raise NotImplementedError("solver='lbfgs' is not supported yet: choose 'adam' or 'sgd'.")
 
@@ -181,10 +194,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             layer_units = [X.shape[1], *hidden_layer_sizes, self.n_outputs_]
             history = self._initialize(layer_units, X.dtype)
         else:
-            layer_units = [len(W) for W in self.coefs_] + [self.coefs_[-1].shape[1]]
-            self._network = self._network_of(layer_units, self.coefs_[0].dtype)
+            self._network = self._network_of_coefs()
             history = self._history()
-        if not incremental or not hasattr(self, "_optimizer"):
+        if incremental and hasattr(self, "_optimizer"):
+            self._optimizer = self._optimizer.copy_for(self._network)  # a copy: this fit may yet fail
+        else:
             self._optimizer = self._make_optimizer()
 
         converged = self._train(X, y, sample_weight, history, incremental)
@@ -198,8 +212,6 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _initialize(self, layer_units, dtype):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
-        if hasattr(self, "coefs_"):
-            del self.coefs_, self.intercepts_
         self._network = self._network_of(layer_units, dtype)
         self._network.initialize(self._random_state, factor=2.0 if self.activation == "logistic" else 6.0)
         history = History(best_parameters=(self._network.weights, self._network.biases))
@@ -230,6 +242,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         self.best_validation_score_ = history.best_validation_score
         self._best_coefs, self._best_intercepts = history.best_parameters
         self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
+        if not np.isfinite(self._network.parameters).all():
+            del self._network  # NaN has come into its padding
         if self.early_stopping:
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
 
@@ -249,7 +263,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
         rows, score = np.arange(len(X)), None
         if self.early_stopping:
-            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+            stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
                 rows, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
             )
@@ -271,7 +285,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
                 )
-            batch_size = min(self.batch_size, n_samples)
+            batch_size = min(int(self.batch_size), n_samples)
         return train(
             self._network,
             self._network.data(X, y, sample_weight),
@@ -318,7 +332,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _check_solver(self):
         if self.solver not in _STOCHASTIC_SOLVERS:
             raise AttributeError(
-                "partial_fit is only available for stochastic optimizers. %s is not stochastic." % self.solver
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )
         return True
 
@@ -509,8 +523,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
                     )
             elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
                 raise ValueError(
-                    "`y` has classes not in `self.classes_`. "
-                    f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
         if self._label_binarizer.y_type_ == "multiclass" and y.ndim == 1:
             return X, np.searchsorted(self.classes_, y)
@@ -604,13 +617,11 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The trained model.
         """
-        if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
-            if type_of_target(y).startswith("multilabel"):
-                self._label_binarizer.fit(y)
-            else:
-                self._label_binarizer.fit(classes)
-        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+        with self._all_or_nothing():
+            if _check_partial_fit_first_call(self, classes):
+                multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            return self._fit(X, y, sample_weight=sample_weight, incremental=True)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -630,9 +641,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         The loss; 'poisson' has an exponential output and needs `y >= 0`.
     hidden_layer_sizes : array-like of int, or int, default=(100,)
         Units of each hidden layer; `()` is linear regression.
-    activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle, random_state, \
-tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
-n_iter_no_change, max_fun
+    activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle
+    random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction
+    beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in :class:`MLPClassifier`.
 
     Attributes
@@ -641,8 +652,8 @@ n_iter_no_change, max_fun
         R2 on the validation set after each epoch, with early stopping.
     out_activation_ : str
         'identity', or 'exp' for 'poisson'.
-    coefs_, intercepts_, loss_, best_loss_, loss_curve_, best_validation_score_, t_, n_iter_, n_features_in_, \
-feature_names_in_, n_layers_, n_outputs_
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, best_validation_score_, t_, n_iter_
+    n_features_in_, feature_names_in_, n_layers_, n_outputs_
         As in :class:`MLPClassifier`.
 
     See Also
@@ -732,6 +743,8 @@ feature_names_in_, n_layers_, n_outputs_
             dtype=(np.float64, np.float32),
             reset=reset,
         )
+        if scipy.sparse.issparse(y):
+            y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

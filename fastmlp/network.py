@@ -69,6 +69,8 @@ class MLP:
     """
 
     def __init__(self, layer_units, activation="relu", output="softmax", dtype=np.float32):
+        if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
+            raise TypeError("an integer is required")
         self.layer_units = tuple(operator.index(n) for n in layer_units)
         if len(self.layer_units) < 2 or min(self.layer_units) < 1:
             raise ValueError(f"layer_units must be two or more numbers > 0, got {list(layer_units)}.")
@@ -167,7 +169,7 @@ class MLP:
             weights = np.ascontiguousarray(sample_weight, self.dtype)
             if weights.shape != (n,):
                 raise ValueError(f"sample_weight must have the shape {(n,)}, got {weights.shape}.")
-        return Data(*_flat(X), Y, weights, n)
+        return Data(*_flat(X), _read_only(Y), _read_only(weights), n)
 
     def _rows(self, X):
         X = np.asarray(X)
@@ -215,6 +217,7 @@ class MLP:
     def _forward(self, X, order, n, threads, height, out):
         workspace = layout, A, _ = self._workspace(height, train=False)
         view, x = _flat(X)
+        order = _read_only(np.ascontiguousarray(order, np.int64))
         kernel = kernels.predict_parallel if threads > 1 else kernels.predict_serial
         kernel(layout, view, x, order, n, height, self.parameters, self._copies, A, out.reshape(-1), threads)
         self._give_back(height, False, workspace)
@@ -289,18 +292,23 @@ class MLP:
         ------
         IndexError
             If `order` names a row that is not there.
+        ValueError
+            If the optimizer was made for a network of other layers or dtype.
         ZeroDivisionError
             If the weights of a batch sum to zero; the steps of the batches before it stay.
         """
+        for moments in optimizer.first, optimizer.second:
+            if moments.size not in (0, self.parameters.size) or moments.dtype != self.dtype:
+                raise ValueError("The optimizer was made for another network.")
         optimizer.step[kernels.ALPHA] = alpha
-        order = _order(data) if order is None else np.ascontiguousarray(order, np.int64)
+        order = _order(data) if order is None else order
         return self._epoch(data, order, batch_size, optimizer.kind, optimizer.step, optimizer.first, optimizer.second)
 
     def _epoch(self, data, order, batch_size, kind, step, first, second):
-        if not 1 <= batch_size:
+        if not 1 <= operator.index(batch_size):
             raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
-        batch_size = min(batch_size, max(1, len(order)))
-        height = pad(batch_size, ROWS)
+        batch_size = min(operator.index(batch_size), max(1, len(order)))
+        order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
         threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
         workspace = layout, A, D = self._workspace(height, train=True)
         groups = self.panels.groups(batch_size)
@@ -308,8 +316,9 @@ class MLP:
         losses = np.zeros(height // ROWS + len(self.panels.items))
         kernel = kernels.epoch_parallel if threads > 1 else kernels.epoch_serial
         loss = kernel(
-            layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights, data.n_samples, order, batch_size, height,
-            kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups, losses, threads,
+            layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights, data.n_samples,
+            order, batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
+            losses, threads,
         )  # fmt: skip
         self._give_back(height, True, workspace)
         return loss
@@ -331,6 +340,13 @@ def _step(alpha):
     step = np.zeros(kernels.STEPS + 1)
     step[kernels.ALPHA] = alpha
     return step
+
+
+def _read_only(array):
+    """A view that cannot be written to: the kernels are compiled for that, whatever the caller's array is."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _flat(X):

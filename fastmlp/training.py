@@ -9,7 +9,7 @@ from fastmlp import _kernels as kernels
 
 
 class _Optimizer:
-    """What `MLP.train_epoch` reads: `kind`, the numbers `step`, and flat arrays like the parameters, `first`, `second`."""
+    """What `MLP.train_epoch` reads: `kind`, the numbers `step`, flat arrays like the parameters, `first` and `second`."""
 
     def __init__(self, network, kind, moments, learning_rate, decay_1=0.0, decay_2=0.0, epsilon=0.0):
         self._panels, self.kind = network.panels, kind
@@ -37,6 +37,22 @@ class _Optimizer:
     def _unpacked(self, flat):
         """Weights, then biases, of a flat array like the parameters."""
         return sum(self._panels.unpack(flat), []) if flat.size else []
+
+    def copy_for(self, network):
+        """A copy that can train this network, of the same layers but perhaps of another dtype.
+
+        Raises
+        ------
+        ValueError
+            If its layers are others.
+        """
+        if network.panels.shapes != self._panels.shapes:
+            raise ValueError(
+                f"The optimizer was made for weights of the shapes {self._panels.shapes}, not {network.panels.shapes}."
+            )
+        other, state = object.__new__(type(self)), self.__getstate__()
+        other.__setstate__(state | {"_panels": network.panels, "step": self.step.copy()})
+        return other
 
     def epoch_ends(self, t):
         """Change the learning rate by the schedule; t is the number of samples seen."""
@@ -80,7 +96,11 @@ class Adam(_Optimizer):
     @property
     def learning_rate(self):
         beta_1, beta_2 = self.step[kernels.DECAY_1], self.step[kernels.DECAY_2]
-        return self.learning_rate_init * np.sqrt(1 - beta_2**self.t) / (1 - beta_1**self.t) if self.t else self.learning_rate_init
+        return (
+            self.learning_rate_init * np.sqrt(1 - beta_2**self.t) / (1 - beta_1**self.t)
+            if self.t
+            else self.learning_rate_init
+        )
 
     @property
     def ms(self):

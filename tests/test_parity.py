@@ -260,7 +260,7 @@ def test_dtypes(task, solver, X_dtype):
 
 
 def test_warm_start_after_early_stopping_keeps_the_best_weights():
-    """Better than scikit-learn, whose second fit trains the best weights of the first in place and then returns them."""
+    """Better than scikit-learn, whose second fit trains the best weights of the first in place and returns them."""
     task = TASKS["multiclass"]
     parameters = COMMON | ADAM | EARLY | {"warm_start": True, "hidden_layer_sizes": (7,)}
     model = fastmlp.MLPClassifier(**parameters)

@@ -1,0 +1,210 @@
+"""Kernels are compiled once: kept on disk, found there by other processes, made anew when their source changes.
+
+Each process here runs on a copy of the package with a cache of its own, and reports what Numba compiled in it.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba.core.caching
+import numpy as np
+import pytest
+
+import fastmlp
+
+PACKAGE = Path(fastmlp.__file__).resolve().parent
+
+# Counts Numba's compilations; exits with 7 at the first if told to stop.
+SCRIPT = """
+import json, os, sys
+import numpy as np
+from numba.core import event
+
+class Compilations(event.Listener):
+    count = 0
+    def on_start(self, event):
+        self.count += 1
+        if "stop" in sys.argv:
+            os._exit(7)
+    def on_end(self, event):
+        pass
+
+compilations = Compilations()
+event.register("numba:compile", compilations)
+import fastmlp
+if "full" in sys.argv:  # no file can grow from here on
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+X = np.arange(60.0).reshape(20, 3) / 60
+model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(X, X[:, 0])
+print(json.dumps({"compiled": compilations.count, "loss": model.loss_.hex(), "where": fastmlp.__file__}))
+"""
+
+
+def run(package, *arguments, **environment):
+    """Fit in a new process, with this copy of the package. None takes a variable out of the environment."""
+    variables = os.environ | {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, *arguments],
+        cwd=package.parent,
+        env={name: value for name, value in variables.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def report(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def copy_package(folder):
+    """The package as it is, without bytecode and cached kernels."""
+    return Path(shutil.copytree(PACKAGE, folder / "fastmlp", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def files(folder):
+    """Path, time of change and content of all files."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A copy of the package, its filled cache, and what the process reported that filled it."""
+    folder = tmp_path_factory.mktemp("kept")
+    package, cache = copy_package(folder), folder / "cache"
+    first = report(run(package, NUMBA_CACHE_DIR=str(cache)))
+    assert first["where"] == str(package / "__init__.py")
+    return package, cache, first
+
+
+def test_first_process_keeps_its_kernels(kept):
+    """It compiles, and leaves an index and the machine code under NUMBA_CACHE_DIR, and nothing in the package."""
+    package, cache, first = kept
+    assert first["compiled"] > 0
+    assert {".nbi", ".nbc"} <= {path.suffix for path in files(cache)}
+    assert not (package / "__pycache__").exists()
+
+
+def test_second_process_compiles_nothing(kept):
+    """It gives the same bits from what is on disk, and leaves all of it as it is."""
+    package, cache, first = kept
+    before = files(cache)
+    second = report(run(package, NUMBA_CACHE_DIR=str(cache)))
+    assert (second["compiled"], second["loss"]) == (0, first["loss"])
+    assert files(cache) == before
+
+
+COMPILED = ["_jit.py", "_kernels.py", "_tile.py"]
+
+
+def test_all_compiled_code_is_in_these_files():
+    """What the next test changes is all there is to change."""
+    words = re.compile(r"njit|intrinsic|llvmlite|^@(kernel|inlined|inner|entry)|_jit import", re.MULTILINE)
+    assert [path.name for path in sorted(PACKAGE.glob("*.py")) if words.search(path.read_text())] == COMPILED
+
+
+@pytest.mark.parametrize("name", [*COMPILED, "estimators.py"])
+def test_changed_source_is_compiled_anew(kept, name):
+    """A comment more in a file with compiled code, and what is on disk no longer counts; other files do not matter."""
+    package, cache, _ = kept
+    path, before = package / name, files(cache)
+    text = path.read_text()
+    try:
+        path.write_text(text + "# changed\n")
+        done = run(package, "stop", NUMBA_CACHE_DIR=str(cache))
+    finally:
+        path.write_text(text)
+    assert done.returncode == (7 if name in COMPILED else 0), done.stderr
+    assert files(cache) == before
+    assert report(run(package, "stop", NUMBA_CACHE_DIR=str(cache)))["compiled"] == 0
+
+
+def test_without_a_place_to_keep_them(kept, tmp_path):
+    """Where neither the package nor the home folder can be written to, a fit compiles and gives the same bits."""
+    package, blocked = copy_package(tmp_path), tmp_path / "blocked"
+    blocked.touch()  # a file: nobody, not even root, makes a folder in it
+    (package / "__pycache__").touch()
+    nowhere = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], str(blocked / "home"))
+    done = report(run(package, NUMBA_CACHE_DIR=None, **nowhere))
+    assert done["compiled"] > 0 and done["loss"] == kept[2]["loss"]
+    assert not [path for path in files(tmp_path) if path.suffix in (".nbi", ".nbc")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit to the size of files")
+def test_with_a_full_disk(kept, tmp_path):
+    """Where the kernels cannot be written, though the folder could be made, a fit goes on with what it compiled."""
+    done = report(run(kept[0], "full", NUMBA_CACHE_DIR=str(tmp_path / "cache")))
+    assert done["compiled"] > 0 and done["loss"] == kept[2]["loss"]
+
+
+# ---- what does not compile ----
+
+N = 30
+X = np.random.RandomState(0).normal(size=(N, 4))
+Y = X[:, 0] - X[:, 1]
+WEIGHTS = np.linspace(1, 2, N)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def misaligned(array):
+    raw = np.empty(array.nbytes + 1, np.uint8)
+    moved = raw[1:].view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    return moved
+
+
+# Parameters, and what fit gets.
+PLAIN = {
+    "read-only X": ({}, (read_only(X), Y)),
+    "read-only y": ({}, (X, read_only(Y))),
+    "read-only weights": ({}, (X, Y, read_only(WEIGHTS))),
+    "misaligned": ({}, (misaligned(X), misaligned(Y), misaligned(WEIGHTS))),
+    "Fortran order": ({}, (np.asfortranarray(X), Y)),
+    "reversed": ({}, (X[::-1, ::-1], Y[::-1], WEIGHTS[::-1])),
+    "every other row": ({}, (X[::2], Y[::2], WEIGHTS[::2])),
+    "other bytes": ({}, (X.astype(X.dtype.newbyteorder()), Y.astype(Y.dtype.newbyteorder()))),
+    "whole numbers": ({}, ((X * 9).astype(int), (Y * 9).astype(int), np.ones(N, int))),
+    "two targets": ({}, (X, np.asfortranarray(np.column_stack([Y, Y])))),
+    "int32 as batch_size": ({"batch_size": np.int32(7)}, (X, Y)),
+    "True as batch_size": ({"batch_size": True}, (X, Y)),
+    "uint8 as max_iter": ({"max_iter": np.uint8(2)}, (X, Y)),
+    "float32 as alpha": ({"alpha": np.float32(0.1), "learning_rate_init": np.float32(0.01)}, (X, Y)),
+    "whole numbers as alpha and rate": ({"alpha": 1, "learning_rate_init": 1, "beta_1": 0, "epsilon": 1}, (X, Y)),
+    "sgd": ({"solver": "sgd"}, (X, Y)),
+    "sgd without momentum": ({"solver": "sgd", "momentum": 0}, (X, Y)),
+    "early stopping": ({"early_stopping": True}, (X, Y)),
+    "in order": ({"shuffle": False}, (X, Y)),
+    "other layers": ({"hidden_layer_sizes": (), "activation": "tanh"}, (X, Y)),
+    "int32 as layers": ({"hidden_layer_sizes": np.array([7, 3], np.int32), "activation": "logistic"}, (X, Y)),
+    "poisson": ({"loss": "poisson"}, (X, np.abs(Y))),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", PLAIN)
+def test_one_kernel_for_all_forms(case, monkeypatch):
+    """What form data and parameters come in, and what is trained how: none of it needs a kernel of its own."""
+    fastmlp.MLPRegressor(max_iter=2).fit(X, Y).predict(X)
+    asked = []
+    for cache in numba.core.caching.Cache, numba.core.caching.NullCache:
+
+        def load_overload(self, sig, context, original=cache.load_overload):
+            asked.append(sig)
+            return original(self, sig, context)
+
+        monkeypatch.setattr(cache, "load_overload", load_overload)
+    parameters, data = PLAIN[case]
+    fastmlp.MLPRegressor(**({"max_iter": 2} | parameters)).fit(*data).predict(data[0])
+    assert asked == []

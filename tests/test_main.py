@@ -1,0 +1,149 @@
+"""`python -m fastmlp` prints what it promises, and its exit code tells whether both libraries computed the same."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastmlp
+from fastmlp import __main__ as program
+
+ROOT = Path(fastmlp.__file__).resolve().parents[1]
+NUMBER = r"[0-9]+\.[0-9]+"
+
+# What a run prints, block by block, as regular expressions.
+HEAD = r".+; threads: [0-9]+ \(Numba\), [0-9]+ \(BLAS\); numba \S+, numpy \S+, scikit-learn \S+"
+BLOCK = [
+    r" +fastmlp +scikit-learn",
+    r"epochs +(?P<epochs>[0-9]+) +(?P=epochs)",
+    rf"final loss +(?P<loss>{NUMBER}) +(?P=loss)",
+    rf"score on test rows +(?P<score>{NUMBER}) +(?P=score)",
+    rf"first fit, seconds +{NUMBER} +{NUMBER}   \(with compiling or loading kernels\)",
+    rf"a later fit, seconds +{NUMBER} +{NUMBER}   \(median of [0-9]+\)",
+    rf"speed-up of a later fit: {NUMBER} times \({NUMBER} to {NUMBER}\)",
+    r"largest relative difference of the loss curves: [0-9.]+e-[0-9]+",
+]
+LINES = [
+    HEAD,
+    "",
+    "digits: MLPClassifier, 1347 rows, 64 features, float64",
+    *BLOCK,
+    "",
+    "diabetes: MLPRegressor, 331 rows, 10 features, float64",
+    *BLOCK,
+]
+DIFFERENT = "MORE THAN 1e-08, the two did not compute the same"
+
+
+def run(*arguments):
+    """`python -m fastmlp` in a new process: exit code, lines printed, lines of errors and warnings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmlp", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Makes main short."""
+    monkeypatch.setattr(program, "EPOCHS", 2)
+    monkeypatch.setattr(program, "PAUSE", 0)
+
+
+def test_run():
+    """Exit code 0, the promised lines and nothing else; losses and scores of both sides look equal."""
+    code, lines, errors = run("--repeats", "1")
+    assert (code, errors) == (0, [])
+    assert len(lines) == len(LINES)
+    for line, pattern in zip(lines, LINES, strict=True):
+        assert re.fullmatch(pattern, line), line
+    assert [line for line in lines if line.startswith("a later fit")][0].endswith("(median of 1)")
+
+
+def test_help():
+    """Exit code 0, and what the program does."""
+    code, lines, errors = run("--help")
+    assert (code, errors) == (0, [])
+    assert lines[0] == "usage: python -m fastmlp [-h] [--repeats N]"
+    text = " ".join(" ".join(lines).split())
+    assert program.DESCRIPTION in text and "timed fits of each side (default: 5)" in text
+
+
+BAD_ARGUMENTS = {
+    "no repeats": (["--repeats", "0"], "--repeats must be at least 1"),
+    "negative repeats": (["--repeats", "-3"], "--repeats must be at least 1"),
+    "repeats in words": (["--repeats", "many"], "argument --repeats: invalid int value: 'many'"),
+    "repeats without number": (["--repeats"], "argument --repeats: expected one argument"),
+    "unknown option": (["--nonsense"], "unrecognized arguments: --nonsense"),
+    "positional": (["digits"], "unrecognized arguments: digits"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments(case, capsys):
+    """Exit code 2 before anything is trained; usage and reason go to stderr."""
+    arguments, reason = BAD_ARGUMENTS[case]
+    with pytest.raises(SystemExit) as exit:
+        program.main(arguments)
+    printed = capsys.readouterr()
+    assert (exit.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("usage: python -m fastmlp") and reason in printed.err
+
+
+def test_bad_argument_in_a_new_process():
+    code, lines, errors = run("--repeats", "0")
+    assert (code, lines) == (2, []) and "at least 1" in errors[-1]
+
+
+def test_repeats(short, capsys):
+    """Each side is fitted once, then as often as asked for."""
+    assert program.main(["--repeats", "3"]) == 0
+    assert capsys.readouterr().out.count("(median of 3)") == 2
+
+
+class OtherClassifier(fastmlp.MLPClassifier):
+    """Starts at other weights."""
+
+    def fit(self, X, y):
+        self.set_params(random_state=1)
+        return super().fit(X, y)
+
+
+class ShorterRegressor(fastmlp.MLPRegressor):
+    """Ends an epoch early."""
+
+    def fit(self, X, y):
+        self.set_params(max_iter=1)
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("name, other", [("MLPClassifier", OtherClassifier), ("MLPRegressor", ShorterRegressor)])
+def test_different_curves(name, other, short, monkeypatch, capsys):
+    """Exit code 1 if one of the two comparisons differs, in its losses or its number of epochs, and a line says so."""
+    monkeypatch.setattr(fastmlp, name, other)
+    assert program.main(["--repeats", "1"]) == 1
+    verdicts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("largest relative")]
+    assert [DIFFERENT in line for line in verdicts] == [name == "MLPClassifier", name == "MLPRegressor"]
+
+
+def test_tolerance_decides(short, monkeypatch, capsys):
+    """Differences of rounding pass the tolerance, and none passes a negative one."""
+    assert program.main(["--repeats", "1"]) == 0
+    assert "MORE THAN" not in capsys.readouterr().out
+    monkeypatch.setattr(program, "TOLERANCE", -1.0)
+    assert program.main(["--repeats", "1"]) == 1
+    assert capsys.readouterr().out.count("the two did not compute the same") == 2
+
+
+def test_nan_is_different():
+    """Curves that hold NaN do not agree, nor do curves of different lengths."""
+
+    class Curve:
+        def __init__(self, *losses):
+            self.loss_curve_ = list(losses)
+
+    for ours, theirs in [((1.0, float("nan")), (1.0, 0.5)), ((1.0,), (1.0, 0.5))]:
+        assert not program.curve_difference(Curve(*ours), Curve(*theirs)) <= program.TOLERANCE
+    assert program.curve_difference(Curve(1.0, 0.25), Curve(1.0, 0.5)) == 0.5
