@@ -2,7 +2,8 @@
 
 Numba compiles a function into each of its callers, and each of theirs: four floors of kernels would be optimised four
 times. So a `kernel` is machine code of its own that other compiled code calls by a symbol, compiled once for each type
-of numbers. An `entry` is what Python calls; `inlined` is for what disappears in its callers.
+of numbers. An `entry` is what Python calls, `inlined` is for what disappears in its callers, and `parallel` for a loop
+that runs on Numba's threads.
 
 All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
@@ -26,6 +27,7 @@ _SOURCES = hashlib.sha256(
 ).hexdigest()
 
 inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+parallel = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
 
 
 class _Cache(FunctionCache):
@@ -137,14 +139,10 @@ def kernel(types_of_names, name=None):
 
 
 class Entry:
-    """A function that Python calls; with `parallel`, its `prange` loops run on Numba's threads.
+    """A function that Python calls. Before a call with arrays of new types, its kernels are compiled or loaded."""
 
-    Before the first call with arrays of some types, the kernels that it calls are compiled or loaded.
-    """
-
-    def __init__(self, function, parallel, types_of_names):
-        name = f"{function.__name__.strip('_')}_{'parallel' if parallel else 'serial'}"
-        self.function = _cached(_named(function, name), parallel=parallel)
+    def __init__(self, function, types_of_names):
+        self.dispatcher = _cached(function)
         self._kernels, self._loaded = list(_kernels_in(function)), set()
         names = list(inspect.signature(function).parameters)
         opened = {t.dtype: names.index(n) for n, t in types_of_names.items() if n in names and _is_open(t)}
@@ -157,4 +155,9 @@ class Entry:
             for kernel in self._kernels:
                 kernel.load(bound)
             self._loaded.add(dtypes)
-        return self.function(*args)
+        return self.dispatcher(*args)
+
+
+def entry(types_of_names):
+    """Decorate a function that becomes an `Entry`."""
+    return lambda function: Entry(function, types_of_names)

@@ -41,6 +41,7 @@ from fastmlp._jit import inlined
 from fastmlp._tile import (
     ROWS,
     VECS,
+    address,
     column_sum,
     exp,
     lanes,
@@ -48,10 +49,12 @@ from fastmlp._tile import (
     load_part,
     logistic,
     maximum,
+    memory,
     multiply_add,
     number,
     outer,
     pointer,
+    precision,
     row_max,
     row_sum,
     set_column,
@@ -78,15 +81,21 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases
 LAYER, COLUMN, FIRST, LAST, ITEM = range(5)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS = range(6)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE = range(8)
+# the passes, and the columns of a job, which tells a thread what it needs for them: where memory is, and numbers
+ROWS_PASS, WEIGHTS_PASS, PREDICTION = range(3)
+(
+    LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
+    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE, ROOM,
+    THREADS, JOB,
+) = range(28)  # fmt: skip
 
-
-# What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; float64; else int64.
+# What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
-TYPES = {name: types.CPointer(types.int64) for name in "layout items item x order".split()}
+TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order".split()}
 TYPES |= {name: types.CPointer(types.float64) for name in "step losses squares".split()}
 TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out".split()}
-TYPES |= {"X": types.CPointer(_S)} | dict.fromkeys(("scale", "rate", "eps"), types.float64)
+TYPES |= {"X": types.CPointer(_S)}
 kernel = _jit.kernel(TYPES)
 
 
@@ -131,7 +140,7 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
     for r in range(padded(count, ROWS)):
         to = at(cell(layout, 0, VALUES), height, first + r, 0, panel)
         row = start + r
-        if r < count and ordered:
+        if r < count and ordered > 0:
             row = order[row]
         source, units = x[0] + row * x[1], n if r < count else 0
         for c in range(0, n, width):
@@ -294,9 +303,7 @@ def softmax(layout, layers, first, last, height, A):
 
 
 @kernel
-def output_deltas(
-    layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses
-):
+def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses):
     """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
 
     The losses are scikit-learn's: half the squared error, the Poisson deviance by halves, the cross-entropy of
@@ -305,6 +312,7 @@ def output_deltas(
     panel, width = VECS * lanes(A), lanes(A)
     n, f = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION)
     values, deltas = cell(layout, layers, VALUES), cell(layout, layers, DELTAS)
+    eps = precision(A)
     for tile in range(first, last, ROWS):
         tile_loss = 0.0
         for r in range(tile, tile + ROWS):
@@ -342,7 +350,7 @@ def output_deltas(
 
 @kernel
 def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
-    """The outputs of `count` rows, computed in rows of A from `first`."""
+    """The outputs of `count` rows, computed in rows of A from `first`, to `out`."""
     panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
     gather(layout, X, x, order, ordered, start, count, first, height, A)
     forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, Q, A)
@@ -362,12 +370,13 @@ def _gradient(vecs):
         For rows k_first..k_last of it and the tile's columns from c; to G, from offset g on.
         """
         panel = VECS * lanes(A)
-        left, l, right, r = A, cell(layout, i - 1, VALUES), D, cell(layout, i, DELTAS)
+        values, deltas = cell(layout, i - 1, VALUES), cell(layout, i, DELTAS)
+        left, at_left, right, at_right = A, values, D, deltas
         if cell(layout, i, TRANSPOSED):
-            left, l, right, r = D, cell(layout, i, DELTAS), A, cell(layout, i - 1, VALUES)
-        b, rows = at(r, height, first, c, panel), (last - first) * panel
+            left, at_left, right, at_right = D, deltas, A, values
+        b, rows = at(at_right, height, first, c, panel), (last - first) * panel
         for k in range(k_first, k_last, ROWS):
-            a, sum_ = at(l, height, first, k, panel), zeros(A, ROWS, vecs)
+            a, sum_ = at(at_left, height, first, k, panel), zeros(A, ROWS, vecs)
             for row in range(0, rows, panel):
                 sum_ = outer(sum_, left, a + row, 1, right, b + row)
             store(sum_, G, g + (k - k_first) * panel, panel)
@@ -426,15 +435,16 @@ def step_vector(o, g, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, 
 
 
 @kernel
-def step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, size, squares):
+def step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, squares):
     """The step of a work item with the sum of the groups' gradients, in G from g on, `size` apart.
 
-    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale. squares[0] becomes the sum of the squares
-    of the old weights.
+    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale. squares[0] becomes the sum of the
+    squares of the old weights.
     """
     i, c, k_first, k_last = item[LAYER], item[COLUMN], item[FIRST], item[LAST]
     panel, width = VECS * lanes(P), lanes(P)
-    scale, rate, alpha, epsilon = number(P, scale), number(P, rate), number(P, step[ALPHA]), number(P, step[EPSILON])
+    scale, rate = number(P, step[SCALE]), number(P, step[RATE])
+    alpha, epsilon = number(P, step[ALPHA]), number(P, step[EPSILON])
     decay_1, rest_1 = number(P, step[DECAY_1]), number(P, 1 - step[DECAY_1])
     decay_2, rest_2 = number(P, step[DECAY_2]), number(P, 1 - step[DECAY_2])
     square_sum = zeros(P, 1, 1)
@@ -471,14 +481,12 @@ def step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, s
 @kernel
 def train_rows(
     layout, layers, items, item_count, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind,
-    eps, P, Q, A, D, losses, G, grouped,
+    P, Q, A, D, losses, G, grouped,
 ):  # fmt: skip
     """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
     gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
     forward_layers(layout, layers, first, last, height, P, Q, A)
-    output_deltas(
-        layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, eps, A, D, losses
-    )
+    output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses)
     if kind != NOTHING:
         backward_layers(layout, layers, first, last, height, P, Q, A, D)
         if grouped:
@@ -489,7 +497,7 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, batch, height, scale, kind, step, rate, P, Q, M, V, A, D, squares, G, groups, size,
+    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
@@ -501,7 +509,7 @@ def train_weights(
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
             gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
-        step_item(layout, item, scale, kind, step, rate, P, Q, M, V, G, g, groups, size, skip(squares, j))
+        step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, j))
 
 
 @inlined
@@ -512,6 +520,51 @@ def offset_of(layout, item, P):
         return cell(layout, i, BIASES) + c
     n = cell(layout, i if cell(layout, i, TRANSPOSED) else i - 1, UNITS)
     return at(cell(layout, i, WEIGHTS), padded(n, ROWS), item[FIRST], c, panel)
+
+
+@kernel
+def work(job, which, p, X, P, step):
+    """What thread p does of a pass."""
+    layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
+    x, order, layers = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[LAYERS]
+    Q, A, D, G = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(P, job[G_AT])
+    losses, batch, height, threads = memory(step, job[LOSSES_AT]), job[BATCH], job[HEIGHT], job[THREADS]
+    kind, groups, size, tiles = job[KIND], job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS
+    if which == ROWS_PASS:
+        pieces = groups if groups > 1 else threads
+        for piece in range(pieces * p // threads, pieces * (p + 1) // threads):
+            train_rows(
+                layout, layers, items, job[ITEM_COUNT], X, x, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]),
+                job[WEIGHT_STRIDE], order, job[START], batch, tiles * piece // pieces * ROWS,
+                tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
+                groups > 1,
+            )  # fmt: skip
+    elif which == WEIGHTS_PASS:
+        train_weights(
+            layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
+            memory(P, job[V_AT]), A, D, skip(losses, tiles), skip(G, p * job[ROOM]), groups, size,
+        )  # fmt: skip
+    else:  # each thread has its own block of rows of A
+        block, out = height // threads, memory(P, job[OUT_AT])
+        for start in range(p * block, batch, threads * block):
+            count = min(block, batch - start)
+            predict_rows(layout, layers, X, x, order, job[ORDERED], start, count, p * block, height, P, Q, A, out)
+
+
+@_jit.parallel
+def work_in_parallel(job, which, threads, X, P, step):
+    """`work` for all threads, each on its own processor core."""
+    for p in prange(threads):
+        work(pointer(job), which, np.int64(p), pointer(X), pointer(P), pointer(step))
+
+
+@inlined
+def run(job, which, threads, X, P, step):
+    """A pass: the same work on one thread or many."""
+    if threads > 1:
+        work_in_parallel(job, which, threads, X, P, step)
+    else:
+        work(pointer(job), which, 0, pointer(X), pointer(P), pointer(step))
 
 
 # ---- what Python calls ------------------------------------------------------------------------------------------
@@ -528,48 +581,47 @@ def sum_weights(weights, weight_stride, order, first, last):
     return weight
 
 
-def _epoch(
-    layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G, groups,
-    losses, threads,
+@_jit.entry(TYPES)
+def epoch(
+    job, layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G,
+    groups, losses, threads,
 ):  # fmt: skip
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows.
     """
-    layers, n, loss, eps = layout.shape[0] - 1, len(order), 0.0, np.finfo(A.dtype).eps
+    layers, n, loss = layout.shape[0] - 1, len(order), 0.0
     weight_stride, count = min(1, len(weights) - 1), items.shape[0]
-    pieces = groups if groups > 1 else threads  # of the rows of a batch
     for r in range(n):
         if not 0 <= order[r] < rows:
             raise IndexError("order names a row that the data does not have.")
     for start in range(0, n, batch_size * weight_stride or n):
         if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+    job[LAYOUT_AT], job[ITEMS_AT], job[SHARES_AT] = address(layout), address(items), address(shares)
+    job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT], job[ORDER_AT] = (
+        address(x),
+        address(Y),
+        address(weights),
+        address(order),
+    )
+    job[Q_AT], job[M_AT], job[V_AT], job[G_AT] = address(Q), address(M), address(V), address(G)
+    job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
+    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = layers, count, weight_stride, height
+    job[KIND], job[GROUPS], job[SIZE], job[THREADS] = kind, groups, len(P), threads
+    job[ROOM] = 0 if groups > 1 else len(G) // threads
     for start in range(0, n, batch_size):
         batch = min(batch_size, n - start)
-        tiles = (batch + ROWS - 1) // ROWS
-        for p in prange(threads):
-            for piece in range(pieces * np.int64(p) // threads, pieces * (np.int64(p) + 1) // threads):
-                train_rows(
-                    pointer(layout), layers, pointer(items), count, pointer(X), pointer(x), pointer(Y),
-                    pointer(weights), weight_stride, pointer(order), start, batch, tiles * piece // pieces * ROWS,
-                    tiles * (piece + 1) // pieces * ROWS, height, kind, eps, pointer(P), pointer(Q), pointer(A),
-                    pointer(D), pointer(losses), skip(pointer(G), piece * len(P)), groups > 1,
-                )  # fmt: skip
+        job[START], job[BATCH] = start, batch
+        run(job, np.int64(ROWS_PASS), threads, X, P, step)
         weight = sum_weights(weights, weight_stride, order, start, start + batch)
-        rate, scale = step[LEARNING_RATE], 1 / weight
+        step[RATE], step[SCALE] = step[LEARNING_RATE], 1 / weight
         if kind == ADAM:
             step[STEPS] += 1
-            rate *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
-        for p in prange(threads):
-            room = 0 if groups > 1 else len(G) // threads
-            train_weights(
-                pointer(layout), pointer(items), shares[p], shares[p + 1], batch, height, scale, kind, pointer(step),
-                rate, pointer(P), pointer(Q), pointer(M), pointer(V), pointer(A), pointer(D),
-                skip(pointer(losses), tiles), skip(pointer(G), np.int64(p) * room), groups, len(P),
-            )  # fmt: skip
-        batch_loss, squares = 0.0, 0.0
+            step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
+        run(job, np.int64(WEIGHTS_PASS), threads, X, P, step)
+        batch_loss, squares, tiles = 0.0, 0.0, padded(batch, ROWS) // ROWS
         for t in range(tiles):
             batch_loss += losses[t]
         for j in range(count):
@@ -580,17 +632,15 @@ def _epoch(
     return loss / n
 
 
-def _predict(layout, X, x, order, n, height, P, Q, A, out, threads):
-    """out[r] = A_L of row order[r] of X, or of row r: each thread has its own block of rows of A."""
-    layers, block = layout.shape[0] - 1, height // threads
-    for p in prange(threads):
-        first = np.int64(p) * block
-        for start in range(first, n, threads * block):
-            predict_rows(
-                pointer(layout), layers, pointer(X), pointer(x), pointer(order), len(order) > 0, start,
-                min(block, n - start), first, height, pointer(P), pointer(Q), pointer(A), pointer(out),
-            )  # fmt: skip
-
-
-epoch_serial, epoch_parallel = _jit.Entry(_epoch, False, TYPES), _jit.Entry(_epoch, True, TYPES)
-predict_serial, predict_parallel = _jit.Entry(_predict, False, TYPES), _jit.Entry(_predict, True, TYPES)
+@_jit.entry(TYPES)
+def predict(job, layout, X, x, order, n, height, step, P, Q, A, out, threads):
+    """out[r] = A_L of row order[r] of X, or of row r."""
+    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[ORDERED] = (
+        address(layout),
+        address(x),
+        address(order),
+        len(order),
+    )
+    job[Q_AT], job[A_AT], job[OUT_AT] = address(Q), address(A), address(out)
+    job[LAYERS], job[BATCH], job[HEIGHT], job[THREADS] = layout.shape[0] - 1, n, height, threads
+    run(job, np.int64(PREDICTION), threads, X, P, step)

@@ -291,6 +291,26 @@ def pointer(typingctx, array):
 
 
 @intrinsic
+def address(typingctx, array):
+    """Where the numbers of a contiguous array start, as an integer."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ptrtoint(context.make_array(sig.args[0])(context, builder, args[0]).data, INT64)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def memory(typingctx, like, address):
+    """The memory at an address, of the same numbers as some other."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[1], args[0].type)
+
+    return like(like, types.int64), codegen
+
+
+@intrinsic
 def skip(typingctx, memory, count):
     """The memory from its number `count` on."""
     return memory(memory, types.int64), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
@@ -300,6 +320,13 @@ def skip(typingctx, memory, count):
 def lanes(typingctx, memory):
     """How many of the numbers a vector holds, as a constant of the compiled code."""
     return types.int64(memory), lambda context, builder, sig, args: INT64(VECTOR_BITS // sig.args[0].dtype.bitwidth)
+
+
+@intrinsic
+def precision(typingctx, memory):
+    """The distance from 1 to the next number of the type that the memory holds."""
+    eps = ir.Constant(ir.DoubleType(), 2.0 ** -_MANTISSA[memory.dtype.bitwidth])
+    return types.float64(memory), lambda context, builder, sig, args: eps
 
 
 @intrinsic

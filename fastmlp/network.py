@@ -218,8 +218,10 @@ class MLP:
         workspace = layout, A, _ = self._workspace(height, train=False)
         view, x = _flat(X)
         order = _read_only(np.ascontiguousarray(order, np.int64))
-        kernel = kernels.predict_parallel if threads > 1 else kernels.predict_serial
-        kernel(layout, view, x, order, n, height, self.parameters, self._copies, A, out.reshape(-1), threads)
+        job, step = np.zeros(kernels.JOB, np.int64), _step(0.0)
+        kernels.predict(
+            job, layout, view, x, order, n, height, step, self.parameters, self._copies, A, out.reshape(-1), threads
+        )
         self._give_back(height, False, workspace)
         return workspace
 
@@ -314,11 +316,11 @@ class MLP:
         groups = self.panels.groups(batch_size)
         gradients = self.panels.gradients(groups, threads)
         losses = np.zeros(height // ROWS + len(self.panels.items))
-        kernel = kernels.epoch_parallel if threads > 1 else kernels.epoch_serial
-        loss = kernel(
-            layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights, data.n_samples,
-            order, batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
-            losses, threads,
+        job = np.zeros(kernels.JOB, np.int64)
+        loss = kernels.epoch(
+            job, layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights,
+            data.n_samples, order, batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D,
+            gradients, groups, losses, threads,
         )  # fmt: skip
         self._give_back(height, True, workspace)
         return loss
@@ -337,7 +339,7 @@ def _order(data):
 
 def _step(alpha):
     """The kernels' array of numbers for a pass without an optimizer."""
-    step = np.zeros(kernels.STEPS + 1)
+    step = np.zeros(kernels.SCALE + 1)
     step[kernels.ALPHA] = alpha
     return step
 
