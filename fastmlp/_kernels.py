@@ -254,7 +254,7 @@ def forward_layers(layout, layers, first, last, height, P, Q, A):
     width = lanes(A)
     for i in range(1, layers + 1):
         n = cell(layout, i, UNITS)
-        if n <= DOTS and (i > 1 or cell(layout, i, TRANSPOSED)):
+        if n <= min(DOTS, width) and (i > 1 or cell(layout, i, TRANSPOSED)):
             forward_dots(layout, i, first, last, height, P, Q, A)
             continue
         for c in range(0, n, VECS * width):

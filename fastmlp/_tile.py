@@ -49,12 +49,15 @@ def _compiles_to(registers, bits):
 
 
 def _shape():
-    """Bits in a vector, rows and vectors of a full tile: enough sums at once to hide the latency of a multiply-add."""
+    """Bits in a vector, rows and vectors of a full tile: enough sums at once to hide the latency of a multiply-add.
+
+    A panel of float64, as wide as a tile, must be a multiple of the rows: gradients take that many of its columns.
+    """
     if _compiles_to("zmm", 512):
         return 512, 8, 2  # 16 of 32 registers hold sums
     if _compiles_to("ymm", 256):
         return 256, 4, 3  # 12 of 16
-    return 128, 8, 2  # NEON has 32 registers; anything else works, slower
+    return 128, 4, 4  # NEON has 32 registers; anything else works, slower
 
 
 VECTOR_BITS, ROWS, VECS = _shape()
@@ -206,14 +209,19 @@ def _exp(x):
     return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
 
 
-def _divide(numerator, constant, x, inverse):
-    """numerator / (constant + x), rounded about once; `inverse` is 1 / (constant + x) to a bit or two."""
+def _divide(numerator, constant, x, inverse, low=None):
+    """numerator / (constant + x), rounded about once; `inverse` is 1 / (constant + x) to a bit or two.
+
+    `low` is what the rounding of numerator and x, the same, has lost.
+    """
     denominator = x + constant
     lost = x - (denominator - constant)
     quotient = numerator / denominator
     minus = quotient * -1.0
-    rest = minus.times_plus(lost, minus.times_plus(denominator, numerator))
-    return rest.times_plus(inverse, quotient)
+    rest = minus.times_plus(denominator, numerator) if FUSED else x.constant(0.0)  # unfused, it is but rounding
+    if low is not None:
+        lost, rest = lost + low, rest + low
+    return minus.times_plus(lost, rest).times_plus(inverse, quotient)
 
 
 def _tanh(x):
@@ -223,8 +231,10 @@ def _tanh(x):
     y = y.where("<", end, end, y)
     r, rest, n = _reduce(y + y)
     scale = _power_of_two(x, n)
-    t = scale.times_plus(r + rest, scale - 1.0)
-    return _divide(t, 2.0, t, t * -0.5 + 0.5).intrinsic("copysign", x)
+    e, s = r + rest, scale - 1.0
+    t = scale.times_plus(e, s)
+    low = scale.times_plus(rest - (e - r), scale.times_plus(e, s - t))
+    return _divide(t, 2.0, t, t * -0.5 + 0.5, low).intrinsic("copysign", x)
 
 
 def _logistic(x):
@@ -634,4 +644,4 @@ def row_sum(typingctx, tile):
 @intrinsic
 def row_max(typingctx, tile):
     """A tile with the largest number of each row all along that row, NaNs left out where others stand."""
-    return _reduction(tile, lambda a, b: b.where(">", a, b, a), across_rows=False)
+    return _reduction(tile, lambda a, b: a.intrinsic("maxnum", b), across_rows=False)

@@ -161,7 +161,7 @@ class MLP:
         softmax = self.activations[-1] == "softmax"
         if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
             raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
-        if softmax and not (Y.min() >= 0 and Y.max() < outputs):
+        if softmax and not (Y.min() >= 0 and Y.max() < outputs and (Y.dtype.kind != "f" or (Y % 1 == 0).all())):
             raise ValueError(f"Y must hold classes from 0 to {outputs - 1}.")
         Y = np.ascontiguousarray(Y, self.dtype).reshape(-1)
         weights = np.ones(1, self.dtype)
@@ -203,21 +203,28 @@ class MLP:
         Returns
         -------
         A_L : ndarray of shape (rows taken, layer_units[-1])
+
+        Raises
+        ------
+        IndexError
+            If `order` names a row that is not there.
         """
-        X = self._rows(X)
-        n = len(X) if order is None else len(order)
+        X, order = self._rows(X), _ALL_ROWS if order is None else np.ascontiguousarray(order, np.int64)
+        if order.size and not (0 <= order.min() and order.max() < len(X)):
+            raise IndexError("order names a row that X does not have.")
+        n = len(X) if order is _ALL_ROWS else len(order)
         out = np.empty((n, self.layer_units[-1]), self.dtype)
         if n == 0:
             return out
         threads = _threads.count() if n > ROWS and n * self.panels.work > _PREDICT_IN_PARALLEL else 1
         rows = ROWS if n <= ROWS else _PREDICT_ROWS
-        self._forward(X, _ALL_ROWS if order is None else order, n, threads, rows * threads, out)
+        self._forward(X, order, n, threads, rows * threads, out)
         return out
 
     def _forward(self, X, order, n, threads, height, out):
         workspace = layout, A, _ = self._workspace(height, train=False)
         view, x = _flat(X)
-        order = _read_only(np.ascontiguousarray(order, np.int64))
+        order = _read_only(order)
         job, step = np.zeros(kernels.JOB, np.int64), _step(0.0)
         kernels.predict(
             job, layout, view, x, order, n, height, step, self.parameters, self._copies, A, out.reshape(-1), threads
@@ -309,7 +316,9 @@ class MLP:
     def _epoch(self, data, order, batch_size, kind, step, first, second):
         if not 1 <= operator.index(batch_size):
             raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
-        batch_size = min(operator.index(batch_size), max(1, len(order)))
+        if len(order) == 0:
+            raise ValueError("order must name a row or more.")
+        batch_size = min(operator.index(batch_size), len(order))
         order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
         threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
         workspace = layout, A, D = self._workspace(height, train=True)

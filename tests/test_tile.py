@@ -1,0 +1,640 @@
+"""The register tile: every intrinsic gives NumPy's numbers, and touches no memory but what it names.
+
+Each test compiles a few lines that use the intrinsic and compares all memory that they were given. The last test runs
+all of these again, and some of `test_network.py`, on the tiles of other processors.
+"""
+
+import ctypes
+import functools
+import math
+import mmap
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from itertools import product
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+from numba import njit
+
+from fastmlp import _tile
+from fastmlp._tile import (
+    ROWS,
+    VECS,
+    address,
+    column_sum,
+    exp,
+    lanes,
+    lanes_of,
+    load,
+    load_part,
+    logistic,
+    maximum,
+    memory,
+    multiply_add,
+    number,
+    outer,
+    pointer,
+    precision,
+    row_max,
+    row_sum,
+    set_column,
+    skip,
+    sqrt,
+    store,
+    store_part,
+    store_transposed,
+    tanh,
+    total,
+    where_nonzero,
+    zeros,
+)
+
+TESTS = pathlib.Path(__file__).parent
+DTYPES = [np.float32, np.float64]
+SHAPES = sorted({(1, 1), (1, VECS), (ROWS, 1), (ROWS, VECS)})  # rows and vectors of the tiles that kernels use
+OTHER_PROCESSOR = "FASTMLP_TEST_OTHER_PROCESSOR"  # set to its bits where these tests run for another processor
+
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+shapes = pytest.mark.parametrize("rows, vecs", SHAPES)
+
+
+def columns_of(dtype, vecs):
+    return vecs * lanes_of(np.dtype(dtype))
+
+
+def counting(size, dtype):
+    """1, 2, 3, ...: every place has a number of its own."""
+    return np.arange(1, size + 1, dtype=dtype)
+
+
+def special_numbers(dtype):
+    """Zeros, infinities, NaN, the ends of the normal and the denormal numbers, with either sign."""
+    info = np.finfo(dtype)
+    positive = [0, 1, 2.5, 1e-3, 1e3, info.tiny, info.smallest_subnormal, info.max, info.eps, np.inf, np.nan]
+    return np.array([sign * x for x in positive for sign in (1, -1)], dtype)
+
+
+def assert_same(found, expected):
+    """Equal numbers, zeros with equal signs, NaN where NaN is."""
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found) & (found == 0), np.signbit(expected) & (expected == 0))
+
+
+# ---- what the processor has -------------------------------------------------------------------------------------
+
+
+def test_a_full_tile_leaves_registers_free():
+    """There are 32 vector registers of 512 bits, 16 of 256 and, on some processors, 32 of 128."""
+    assert _tile.VECTOR_BITS in (128, 256, 512)
+    assert ROWS * VECS + VECS + 1 <= {512: 32, 256: 16, 128: 32}[_tile.VECTOR_BITS]
+    assert _tile.VECTOR_BITS == int(os.environ.get(OTHER_PROCESSOR, _tile.VECTOR_BITS))
+
+
+@dtypes
+def test_a_full_tile_can_be_transposed(dtype):
+    """Rows are a power of two, and as wide a matrix as a tile is cut into whole tiles the other way round."""
+    assert ROWS & (ROWS - 1) == 0
+    assert columns_of(dtype, VECS) % ROWS == 0
+
+
+@dtypes
+def test_lanes_number_pointer_and_skip(dtype):
+    """`lanes` is what `lanes_of` says, `number` has the memory's type, `pointer` and `skip` name an array's numbers."""
+
+    @njit
+    def use(x, found):
+        p = pointer(x)
+        found[0] = lanes(p)
+        found[1] = number(p, 1 / 3) == 1 / 3  # only in float64
+        p[2] = p[1] + number(p, 1 / 3)
+        skip(p, 1)[2] = skip(p, 3)[-3]
+        return number(p, 7)
+
+    x, found = counting(4, dtype), np.zeros(2)
+    assert use(x, found) == 7
+    assert found.tolist() == [lanes_of(np.dtype(dtype)), dtype is np.float64]
+    assert_same(x, np.array([1, 2, dtype(2) + dtype(1 / 3), 1], dtype))
+
+
+@dtypes
+def test_addresses_and_precision(dtype):
+    """`address` is NumPy's, `memory` makes the numbers of it again, `precision` is the machine epsilon as float64."""
+
+    @njit
+    def use(x, found):
+        p = pointer(x)
+        memory(p, address(x) + 8)[0] = number(p, 7)
+        found[0] = precision(p)
+        return address(x[1:])
+
+    x, found = counting(4, dtype), np.zeros(1)
+    assert use(x, found) == x[1:].ctypes.data
+    assert found[0] == np.finfo(dtype).eps
+    assert np.flatnonzero(x == 7).tolist() == [8 // x.itemsize]
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------
+
+
+@dtypes
+@shapes
+def test_load_and_store(rows, vecs, dtype):
+    """Any start and stride, down to 0, which repeats a row; nothing beside the tile is written."""
+
+    @njit
+    def copy(x, x_start, x_stride, y, y_start, y_stride):
+        store(load(pointer(x), x_start, x_stride, rows, vecs), pointer(y), y_start, y_stride)
+
+    width = columns_of(dtype, vecs)
+    for start, x_stride, y_stride in product([0, 3], [0, 1, width, width + 5], [width, width + 3]):
+        x, y = counting(start + rows * (width + 5), dtype), -counting(7 + rows * (width + 3), dtype)
+        expected = y.copy()
+        for r in range(rows):
+            expected[7 + r * y_stride :][:width] = x[start + r * x_stride :][:width]
+        copy(x, start, x_stride, y, 7, y_stride)
+        assert_same(y, expected)
+
+
+@dtypes
+@shapes
+def test_zeros(rows, vecs, dtype):
+    """A tile of +0."""
+
+    @njit
+    def clear(x):
+        store(zeros(pointer(x), rows, vecs), pointer(x), 0, vecs * lanes(pointer(x)))
+
+    x, size = counting(rows * columns_of(dtype, vecs) + 3, dtype), rows * columns_of(dtype, vecs)
+    clear(x)
+    assert_same(x, np.append(np.zeros(size, dtype), counting(size + 3, dtype)[size:]))
+
+
+@dtypes
+@pytest.mark.parametrize("rows, vecs", sorted({*SHAPES, (2, 1), (4, VECS), (16, 1)}))
+def test_store_transposed(rows, vecs, dtype):
+    """Columns become rows, for more rows than a vector has lanes and for fewer; nothing else is written."""
+
+    @njit
+    def transpose(x, y, start, stride):
+        tile = load(pointer(x), 0, vecs * lanes(pointer(x)), rows, vecs)
+        store_transposed(tile, pointer(y), start, stride)
+
+    width = columns_of(dtype, vecs)
+    x = counting(rows * width, dtype).reshape(rows, width)
+    for stride in rows, rows + 3:
+        y = -counting(5 + width * stride + 2, dtype)
+        expected = y.copy()
+        expected[5 : 5 + width * stride].reshape(width, stride)[:, :rows] = x.T
+        transpose(x.reshape(-1), y, 5, stride)
+        assert_same(y, expected)
+
+
+@njit
+def part_of(x, start, count, y):
+    """y = the vector that `load_part` makes of a part of x."""
+    store(load_part(pointer(y), pointer(x), start, count), pointer(y), 0, 0)
+
+
+@njit
+def store_a_part(x, y, start, count):
+    """`store_part` of the vector x to y."""
+    store_part(load(pointer(x), 0, 0, 1, 1), pointer(y), start, count)
+
+
+def counts_of(dtype):
+    """Less than nothing, nothing, each number of lanes, more than all."""
+    return range(-2, lanes_of(np.dtype(dtype)) + 3)
+
+
+@dtypes
+@pytest.mark.parametrize("source", DTYPES, ids=lambda dtype: "from_" + dtype.__name__)
+def test_load_part(source, dtype):
+    """`count` numbers, rounded to the tile's type, then zeros; start anywhere."""
+    width, third = lanes_of(np.dtype(dtype)), source(1 / 3)
+    x, y = counting(width + 5, source) * third, np.empty(width, dtype)
+    for start, count in product([0, 3], counts_of(dtype)):
+        y[:] = -1
+        part_of(x, start, count, y)
+        n = min(max(count, 0), width)
+        assert_same(y, np.append(x[start : start + n].astype(dtype), np.zeros(width - n, dtype)))
+
+
+@dtypes
+def test_store_part(dtype):
+    """`count` numbers are written, the next one is not; start anywhere."""
+    width = lanes_of(np.dtype(dtype))
+    x = counting(width, dtype)
+    for start, count in product([0, 3], counts_of(dtype)):
+        y = -counting(width + 5, dtype)
+        expected, n = y.copy(), min(max(count, 0), width)
+        expected[start : start + n] = x[:n]
+        store_a_part(x, y, start, count)
+        assert_same(y, expected)
+
+
+def before_a_forbidden_page(array):
+    """The array, copied to the last bytes before a page that must not be touched."""
+    size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(start + size), ctypes.c_size_t(mmap.PAGESIZE), 0):  # PROT_NONE
+        raise OSError(ctypes.get_errno(), "mprotect failed")
+    copy = np.frombuffer(pages, array.dtype, array.size, offset=size - array.nbytes).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def use_parts_before_a_forbidden_page():
+    """Load and store parts whose last number is the last one before a page that kills the process if it is touched."""
+    for dtype, source in product(DTYPES, DTYPES):
+        width = lanes_of(np.dtype(dtype))
+        for n in range(width + 1):
+            x, y = before_a_forbidden_page(counting(n, source)), np.empty(width, dtype)
+            part_of(x, 0, n, y)
+            assert_same(y, np.append(x.astype(dtype), np.zeros(width - n, dtype)))
+            if dtype is source:
+                store_a_part(-y, x, 0, n)
+                assert_same(x, -counting(n, dtype))
+
+
+def run_python(*arguments, **environment):
+    """Run Python beside the tests in a process of its own; fails with what it wrote."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=TESTS,
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, (
+        f"exit status {result.returncode}\n{result.stdout[-10_000:]}\n{result.stderr[-10_000:]}"
+    )
+
+
+def run_code(code, **environment):
+    """The same with some lines of code; warnings are errors."""
+    run_python("-W", "error", "-c", code, **environment)
+
+
+needs_mprotect = pytest.mark.skipif(os.name != "posix", reason="forbids pages with mprotect")
+
+
+@needs_mprotect
+def test_parts_end_where_memory_ends():
+    """`load_part` and `store_part` touch no byte after `count` numbers, conversions included."""
+    run_code("import test_tile; test_tile.use_parts_before_a_forbidden_page()")
+
+
+# ---- arithmetic -------------------------------------------------------------------------------------------------
+
+
+@dtypes
+@shapes
+def test_outer(rows, vecs, dtype):
+    """tile[r, c] + x[start + r * stride] * y[start + c], exact on whole numbers."""
+
+    @njit
+    def add_outer(tile, x, x_start, x_stride, y, y_start):
+        t = pointer(tile)
+        width = vecs * lanes(t)
+        store(outer(load(t, 0, width, rows, vecs), pointer(x), x_start, x_stride, pointer(y), y_start), t, 0, width)
+
+    width = columns_of(dtype, vecs)
+    x, y = counting(5 + 3 * rows, dtype), counting(width + 4, dtype)
+    for x_start, x_stride, y_start in product([0, 5], [0, 1, 3], [0, 4]):
+        tile = counting(rows * width, dtype).reshape(rows, width)
+        column = x[x_start + x_stride * np.arange(rows)]
+        expected = tile + np.outer(column, y[y_start : y_start + width])
+        add_outer(tile.reshape(-1), x, x_start, x_stride, y, y_start)
+        assert_same(tile, expected)
+
+
+@dtypes
+def test_products_round_once_where_the_processor_can(dtype):
+    """(1 + eps)(1 - eps) - 1 is -eps^2, where a product that is rounded first gives 0."""
+
+    @njit
+    def run(tile, x, y, found):
+        t = pointer(tile)
+        store(outer(load(t, 0, 0, 1, 1), pointer(x), 0, 0, pointer(y), 0), t, 0, 0)
+        minus_one = load(pointer(found), 0, 0, 1, 1)
+        store(multiply_add(load(pointer(x), 0, 0, 1, 1), y[0], minus_one), pointer(found), 0, 0)
+
+    eps, width = np.finfo(dtype).eps, lanes_of(np.dtype(dtype))
+    x, y = np.full(width, 1 + eps, dtype), np.full(width, 1 - eps, dtype)
+    tile, found = np.full((2, width), -1, dtype)
+    run(tile, x, y, found)
+    assert_same(tile, np.full(width, -(eps**2) if _tile.FUSED else 0, dtype))
+    assert_same(found, tile)
+
+
+@dtypes
+def test_multiply_add(dtype):
+    """x * y + z, exact on whole numbers; each of them may be a scalar."""
+
+    @njit
+    def run(x, y, z, found):
+        X, Y, Z, width = pointer(x), pointer(y), pointer(z), VECS * lanes(pointer(x))
+        a, b = load(X, 0, width, ROWS, VECS), load(Y, 0, width, ROWS, VECS)
+        c = load(Z, 0, width, ROWS, VECS)
+        results = multiply_add(a, b, c), multiply_add(X[1], b, c), multiply_add(a, Y[1], c), multiply_add(a, b, Z[1])
+        for i, result in enumerate(results):
+            store(result, pointer(found), i * ROWS * width, width)
+
+    size = ROWS * columns_of(dtype, VECS)
+    x, y, z = np.random.RandomState(0).randint(-99, 99, (3, size)).astype(dtype)
+    found = np.empty((4, size), dtype)
+    run(x, y, z, found.reshape(-1))
+    np.testing.assert_array_equal(found, [x * y + z, x[1] * y + z, x * y[1] + z, x * y + z[1]])
+
+
+# written once, compiled for tiles and called with arrays
+OPERATORS = {
+    "x + y": lambda x, y: x + y,
+    "x - y": lambda x, y: x - y,
+    "x * y": lambda x, y: x * y,
+    "x / y": lambda x, y: x / y,
+}
+
+
+def expected_maximum(x, y):
+    return np.where(y > x, y, x)  # a NaN in y is not larger, nothing is larger than a NaN in x
+
+
+def expected_where_nonzero(condition, x):
+    return np.where(condition != 0, x, 0)
+
+
+# name: (what is compiled, the same in NumPy)
+FUNCTIONS = {name: (njit(f), f) for name, f in OPERATORS.items()} | {
+    "maximum": (maximum, expected_maximum),
+    "where_nonzero": (where_nonzero, expected_where_nonzero),
+}
+
+
+@dtypes
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_of_two_tiles(function, dtype):
+    """Every special number with every other: NumPy's numbers, for tiles and for a scalar on either side."""
+    compiled, formula = FUNCTIONS[function]
+
+    @njit
+    def tiles(x, y, both, left, right):
+        X, Y, width = pointer(x), pointer(y), VECS * lanes(pointer(x))
+        for i in range(0, len(x), ROWS * width):
+            a, b = load(X, i, width, ROWS, VECS), load(Y, i, width, ROWS, VECS)
+            store(compiled(a, b), pointer(both), i, width)
+            store(compiled(X[i], b), pointer(left), i, width)
+            store(compiled(a, Y[i]), pointer(right), i, width)
+
+    size = ROWS * columns_of(dtype, VECS)
+    pairs = np.array(list(product(special_numbers(dtype), repeat=2)), dtype)
+    more = np.random.RandomState(0).normal(size=(-len(pairs) % size + 20 * size, 2))
+    x, y = np.ascontiguousarray(np.concatenate([pairs, more.astype(dtype)])[::-1].T)
+    both, left, right = np.empty((3, len(x)), dtype)
+    tiles(x, y, both, left, right)
+    first = np.arange(len(x)) // size * size
+    with np.errstate(all="ignore"):
+        assert_same(both, formula(x, y))
+        assert_same(left, formula(x[first], y))
+        assert_same(right, formula(x, y[first]))
+
+
+def apply(function, x):
+    """function(x) of any number of numbers, through tiles of one vector."""
+
+    @njit
+    def run(x, y):
+        for i in range(0, len(x), lanes(pointer(x))):
+            store(function(load(pointer(x), i, 0, 1, 1)), pointer(y), i, 0)
+
+    padded = np.append(x, np.zeros(-len(x) % lanes_of(x.dtype), x.dtype))
+    y = np.empty_like(padded)
+    run(padded, y)
+    return y[: len(x)]
+
+
+@dtypes
+def test_sqrt_is_correctly_rounded(dtype):
+    x = np.concatenate([special_numbers(dtype), np.random.RandomState(0).uniform(0, 10, 10_000).astype(dtype)])
+    with np.errstate(invalid="ignore"):
+        assert_same(apply(sqrt, x), np.sqrt(x))
+
+
+# name: (what is compiled, the same in NumPy or SciPy, the same in mpmath)
+ELEMENTARY = {
+    "exp": (exp, np.exp, mpmath.exp),
+    "tanh": (tanh, np.tanh, mpmath.tanh),
+    "logistic": (logistic, scipy.special.expit, lambda x: 1 / (1 + mpmath.exp(-x))),
+}
+
+elementary = pytest.mark.parametrize("function", ELEMENTARY)
+
+
+@dtypes
+@elementary
+def test_ends_of_elementary_functions(function, dtype):
+    """At 0, at infinity, beyond the range and at NaN: the very numbers of NumPy and SciPy, signs of zeros too."""
+    compiled, theirs, _ = ELEMENTARY[function]
+    huge, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    x = np.array([0, np.inf, huge, 1e30, 1e4, 800, tiny, 1e-30, np.nan], dtype)
+    x = np.concatenate([x, -x])
+    with np.errstate(all="ignore"):
+        assert_same(apply(compiled, x), theirs(x))
+
+
+@elementary
+def test_elementary_functions_in_float32(function):
+    """Every 997th of all float32: within 2 units in the last place, denormal results and overflow included."""
+    compiled, theirs, _ = ELEMENTARY[function]
+    x = np.arange(0, 2**32, 997, dtype=np.uint32).view(np.float32)
+    x = x[np.isfinite(x)]
+    with np.errstate(all="ignore"):
+        exact = theirs(x.astype(np.float64))
+        rounded, found = exact.astype(np.float32), apply(compiled, x)
+        error = np.abs(found - exact) / np.spacing(rounded)
+    finite = np.isfinite(rounded)
+    assert_same(found[~finite], rounded[~finite])
+    worst = np.argmax(np.where(finite, error, 0))
+    assert error[worst] <= 2, f"{function}({x[worst]!r}) is {found[worst]!r}, not {rounded[worst]!r}"
+
+
+def float64_samples():
+    """Some thousand numbers: all magnitudes, the range where results are neither 0, 1 nor infinity, its ends."""
+    rng = np.random.RandomState(0)
+    ends = [-745.1332191019412, -745.1332191019411, -708.3964185322641, 709.782712893384, 709.7827128933841]
+    ends += [half * math.log(2) for half in (-1022.5, -1.5, -0.5, 0.5, 1.5, 1023.5)] + [-37.0, -36.7, 22.0, 19.06, 20.0]
+    middle = np.concatenate([rng.uniform(-746, 711, 1000), rng.uniform(-40, 40, 1000), rng.uniform(-1, 1, 1000)])
+    small = rng.choice([-1, 1], 1000) * 2.0 ** rng.uniform(-1074, 3, 1000)
+    neighbours = [np.nextafter(x, towards) for x in ends for towards in (-np.inf, np.inf)]
+    return np.concatenate([middle, small, ends, neighbours])
+
+
+@elementary
+def test_elementary_functions_in_float64(function):
+    """Within 2 units in the last place of what mpmath finds with 100 digits more, over the whole range."""
+    compiled, _, exactly = ELEMENTARY[function]
+    x = float64_samples()
+    found, worst = apply(compiled, x), (0, None)
+    with mpmath.workprec(400):
+        for argument, value in zip(x.tolist(), found.tolist(), strict=True):
+            exact = exactly(mpmath.mpf(argument))
+            rounded = float(exact)
+            if math.isinf(rounded):
+                assert value == rounded, f"{function}({argument!r})"
+            else:
+                assert math.isfinite(value), f"{function}({argument!r})"
+                error = float(abs(mpmath.mpf(value) - exact) / mpmath.mpf(float(np.spacing(rounded))))
+                worst = max(worst, (abs(error), argument))
+    assert worst[0] <= 2, f"{function}({worst[1]!r}) is {worst[0]} units in the last place off"
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no longer than float64")
+@elementary
+def test_elementary_functions_in_float64_densely(function):
+    """The same on a million and a half numbers, where NumPy has 11 bits more."""
+    compiled, _, _ = ELEMENTARY[function]
+    longer = {"exp": np.exp, "tanh": np.tanh, "logistic": lambda x: 1 / (1 + np.exp(-x))}[function]
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.uniform(-end, end, 300_000) for end in (0.1, 0.3, 0.6, 2, 40)])
+    found, exact = apply(compiled, x), longer(x.astype(np.longdouble))
+    error = np.abs(found - exact) / np.spacing(exact.astype(np.float64))
+    worst = np.argmax(error)
+    assert error[worst] <= 2, f"{function}({x[worst]!r}) is {error[worst]} units in the last place off"
+
+
+@dtypes
+@shapes
+def test_total(rows, vecs, dtype):
+    """Exact on whole numbers; of others within rounding, and NaN if one is NaN."""
+
+    @njit
+    def sum_up(x):
+        return total(load(pointer(x), 0, vecs * lanes(pointer(x)), rows, vecs))
+
+    size = rows * columns_of(dtype, vecs)
+    assert sum_up(counting(size, dtype)) == size * (size + 1) // 2
+    x = np.random.RandomState(0).normal(size=size).astype(dtype)
+    bound = float(np.finfo(dtype).eps) * math.log2(4 * size) * math.fsum(np.abs(x.astype(float)))
+    assert sum_up(x) == pytest.approx(math.fsum(x.astype(float)), rel=0, abs=bound)
+    x[-1] = np.nan
+    assert np.isnan(sum_up(x))
+
+
+def rows_of(function, rows, vecs):
+    """A compiled function that puts function(tile) in place of the tile."""
+
+    @njit
+    def run(x):
+        p, width = pointer(x), vecs * lanes(pointer(x))
+        store(function(load(p, 0, width, rows, vecs)), p, 0, width)
+
+    return run
+
+
+@dtypes
+@shapes
+def test_column_sum(rows, vecs, dtype):
+    """Row after row is added to the first."""
+
+    @njit
+    def run(x, y):
+        width = vecs * lanes(pointer(x))
+        store(column_sum(load(pointer(x), 0, width, rows, vecs)), pointer(y), 0, 0)
+
+    width = columns_of(dtype, vecs)
+    x = np.random.RandomState(0).normal(size=(rows, width)).astype(dtype)
+    found = np.empty(width, dtype)
+    run(x.reshape(-1), found)
+    assert_same(found, functools.reduce(np.add, x))
+
+
+@dtypes
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_set_column(rows, dtype):
+    """One column is that of the other tile."""
+
+    @njit
+    def run(x, c, values):
+        X, Y, width = pointer(x), pointer(values), lanes(pointer(x))
+        store(set_column(load(X, 0, width, rows, 1), c, load(Y, 0, width, rows, 1)), X, 0, width)
+
+    width = columns_of(dtype, 1)
+    for c in range(width):
+        x, values = counting(rows * width, dtype), -counting(rows * width, dtype)
+        expected = x.reshape(rows, width).copy()
+        expected[:, c] = values.reshape(rows, width)[:, c]
+        run(x, c, values)
+        assert_same(x.reshape(rows, width), expected)
+
+
+@dtypes
+@shapes
+def test_row_sum(rows, vecs, dtype):
+    """The sum of each row in each of its places: exact on whole numbers, of others within rounding."""
+    width, run = columns_of(dtype, vecs), rows_of(row_sum, rows, vecs)
+    x = counting(rows * width, dtype).reshape(rows, width)
+    expected = np.repeat(x.sum(axis=1, keepdims=True), width, axis=1)
+    run(x.reshape(-1))
+    assert_same(x, expected)
+    x = np.random.RandomState(0).normal(size=(rows, width)).astype(dtype)
+    exact, bound = x.sum(axis=1, dtype=float), np.finfo(dtype).eps * 16 * np.abs(x).sum(axis=1)
+    run(x.reshape(-1))
+    assert np.all(x == x[:, :1]) and np.all(np.abs(x[:, 0] - exact) <= bound)
+
+
+@dtypes
+@shapes
+def test_row_max(rows, vecs, dtype):
+    """The largest number of each row in each of its places; infinities count, NaN only where nothing else stands."""
+    width, run = columns_of(dtype, vecs), rows_of(row_max, rows, vecs)
+    for column, number_there in product(range(width), [-0.5, np.inf, np.nan]):
+        for others in -counting(rows * width, dtype), np.full(rows * width, -np.inf, dtype):
+            x = others.reshape(rows, width)
+            x[:, column] = number_there
+            expected = np.repeat(np.fmax.reduce(x, axis=1, keepdims=True), width, axis=1)
+            run(x.reshape(-1))
+            np.testing.assert_array_equal(x, expected, err_msg=f"{number_there} in column {column}")
+    x = np.full(rows * width, np.nan, dtype)
+    run(x)
+    assert np.isnan(x).all()
+
+
+# ---- other processors -------------------------------------------------------------------------------------------
+
+# name: (processor of LLVM, bits of its vectors)
+PROCESSORS = {"AVX2": ("haswell", 256), "SSE": ("x86-64", 128)}
+THERE = [
+    "test_tile.py",
+    "test_network.py::test_loss_and_gradients",
+    "test_network.py::test_train_epoch",
+    "test_network.py::test_large_batches",
+    "test_network.py::test_odd_shapes",
+    "test_network.py::test_padding_stays_neutral",
+]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="processors of x86-64")
+@pytest.mark.skipif(OTHER_PROCESSOR in os.environ, reason="runs for another processor already")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_other_processors(processor, tmp_path):
+    """The same promises with vectors of 256 bits, and of 128 bits without fused multiply-add."""
+    name, bits = PROCESSORS[processor]
+    features = _tile.llvm.get_host_cpu_features()
+    if processor == "AVX2" and not (features.get("avx2") and features.get("fma")):
+        pytest.skip("this processor has no AVX2")
+    run_python(
+        *["-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *THERE],
+        NUMBA_CPU_NAME=name,
+        NUMBA_CPU_FEATURES="",  # what the name implies; Numba would add what this machine has
+        NUMBA_CACHE_DIR=str(tmp_path),
+        NUMBA_NUM_THREADS="1",  # the serial kernels will do
+        **{OTHER_PROCESSOR: str(bits)},
+    )
