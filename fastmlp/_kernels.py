@@ -44,6 +44,7 @@ from fastmlp._tile import (
     address,
     column_sum,
     exp,
+    flush_denormals,
     lanes,
     load,
     load_part,
@@ -55,6 +56,8 @@ from fastmlp._tile import (
     outer,
     pointer,
     precision,
+    prefetch,
+    restore_denormals,
     row_max,
     row_sum,
     set_column,
@@ -530,6 +533,7 @@ def work(job, which, p, X, P, step):
     Q, A, D, G = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(P, job[G_AT])
     losses, batch, height, threads = memory(step, job[LOSSES_AT]), job[BATCH], job[HEIGHT], job[THREADS]
     kind, groups, size, tiles = job[KIND], job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS
+    denormals = flush_denormals() if which != PREDICTION else 0
     if which == ROWS_PASS:
         pieces = groups if groups > 1 else threads
         for piece in range(pieces * p // threads, pieces * (p + 1) // threads):
@@ -549,6 +553,8 @@ def work(job, which, p, X, P, step):
         for start in range(p * block, batch, threads * block):
             count = min(block, batch - start)
             predict_rows(layout, layers, X, x, order, job[ORDERED], start, count, p * block, height, P, Q, A, out)
+    if which != PREDICTION:
+        restore_denormals(denormals)
 
 
 @_jit.parallel

@@ -287,6 +287,64 @@ def _offsets(builder, tile, start, stride):
             yield builder.add(row, INT64(v * tile.lanes))
 
 
+# ---- the processor's state --------------------------------------------------------------------------------------
+
+# Bits of the control word that make denormal results and arguments zero, and how it is read and written.
+if llvm.get_process_triple().startswith("x86_64"):
+    _FLUSH, _CONTROL = 0x8040, ("llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr")
+elif llvm.get_process_triple().startswith(("aarch64", "arm64")):
+    _FLUSH, _CONTROL = 1 << 24, ("llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr")
+else:
+    _FLUSH, _CONTROL = 0, None
+
+
+def _set_control(builder, change):
+    """Write what `change` makes of the floating-point control word; return what it was."""
+    read, write = _CONTROL
+    if "x86" in read:  # through memory
+        place = cgutils.alloca_once(builder, INT32)
+        arguments = [builder.bitcast(place, ir.IntType(8).as_pointer())]
+        function_type = ir.FunctionType(ir.VoidType(), [arguments[0].type])
+        read, write = (cgutils.get_or_insert_function(builder.module, function_type, name) for name in _CONTROL)
+        builder.call(read, arguments)
+        before = builder.load(place)
+        builder.store(change(before), place)
+        builder.call(write, arguments)
+        return builder.zext(before, INT64)
+    read = cgutils.get_or_insert_function(builder.module, ir.FunctionType(INT64, []), read)
+    write = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [INT64]), write)
+    before = builder.call(read, [])
+    builder.call(write, [change(before)])
+    return before
+
+
+@intrinsic
+def flush_denormals(typingctx):
+    """From now on numbers too small for a full mantissa are 0, in this thread. Returns what `restore` takes back.
+
+    Such numbers cost a hundred times as much, and training makes them: moments that decay, errors that vanish.
+    """
+
+    def codegen(context, builder, sig, args):
+        if _CONTROL is None:
+            return INT64(0)
+        return _set_control(builder, lambda word: builder.or_(word, ir.Constant(word.type, _FLUSH)))
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore_denormals(typingctx, before):
+    """What `flush_denormals` found is in force again."""
+
+    def codegen(context, builder, sig, args):
+        if _CONTROL is not None:
+            _set_control(builder, lambda word: builder.trunc(args[0], word.type) if word.type != INT64 else args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +376,20 @@ def memory(typingctx, like, address):
         return builder.inttoptr(args[1], args[0].type)
 
     return like(like, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, memory, offset):
+    """Ask for the cache line of memory[offset]; nothing happens if there is none."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        function_type = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        builder.call(function, [place, INT32(0), INT32(3), INT32(1)])  # for reading, into all levels, data
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64), codegen
 
 
 @intrinsic
