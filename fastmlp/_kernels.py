@@ -56,7 +56,6 @@ from fastmlp._tile import (
     outer,
     pointer,
     precision,
-    prefetch,
     restore_denormals,
     row_max,
     row_sum,
@@ -78,6 +77,8 @@ UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = 
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
 # layers of at most so many units go forward by dot products
 DOTS = 4
+# how far a sum runs at a time, in rows of a panel that stay in the first-level cache; a multiple of all panels
+CHUNK = 192
 # what the pass over the weights does with a gradient
 NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows;
@@ -195,13 +196,20 @@ def _forward(vecs):
         floor = number(A, 0 if f == RELU else -np.inf)
         W, w, w_height = weights_forward(layout, i, P, Q, lanes(A))
         w = at(w, w_height, 0, c, panel)
-        for r in range(first, last, ROWS):
-            z = load(P, cell(layout, i, BIASES) + c, 0, ROWS, vecs)
-            z = product(z, A, at(cell(layout, i - 1, VALUES), height, r, 0, panel), height, W, w, n, panel)
-            out = at(cell(layout, i, VALUES), height, r, c, panel)
-            store(maximum(z, floor), A, out, panel)
-            if f == LOGISTIC or f == TANH or f == EXP:
-                activate(f, A, out, vecs * lanes(A))
+        for k in range(0, n, CHUNK):
+            for r in range(first, last, ROWS):
+                out = at(cell(layout, i, VALUES), height, r, c, panel)
+                if k == 0:
+                    z = load(P, cell(layout, i, BIASES) + c, 0, ROWS, vecs)
+                else:
+                    z = load(A, out, panel, ROWS, vecs)
+                a = at(cell(layout, i - 1, VALUES), height, r, k, panel)
+                z = product(z, A, a, height, W, w + k * panel, min(CHUNK, n - k), panel)
+                if k + CHUNK >= n:
+                    z = maximum(z, floor)
+                store(z, A, out, panel)
+                if k + CHUNK >= n and (f == LOGISTIC or f == TANH or f == EXP):
+                    activate(f, A, out, vecs * lanes(A))
 
     return _jit.kernel(TYPES, f"forward_{vecs}")(forward)
 
@@ -232,17 +240,24 @@ def _backward(vecs):
         n, f, panel, one = cell(layout, i, UNITS), cell(layout, i - 1, ACTIVATION), VECS * lanes(A), number(A, 1)
         W, w, w_height = weights_backward(layout, i, P, Q, lanes(A))
         w = at(w, w_height, 0, c, panel)
-        for r in range(first, last, ROWS):
-            delta = zeros(D, ROWS, vecs)
-            delta = product(delta, D, at(cell(layout, i, DELTAS), height, r, 0, panel), height, W, w, n, panel)
-            a = load(A, at(cell(layout, i - 1, VALUES), height, r, c, panel), panel, ROWS, vecs)
-            if f == RELU:
-                delta = where_nonzero(a, delta)
-            elif f == LOGISTIC:
-                delta = delta * a * (one - a)
-            elif f == TANH:
-                delta = delta * (one - a * a)
-            store(delta, D, at(cell(layout, i - 1, DELTAS), height, r, c, panel), panel)
+        for k in range(0, n, CHUNK):
+            for r in range(first, last, ROWS):
+                out = at(cell(layout, i - 1, DELTAS), height, r, c, panel)
+                if k == 0:
+                    delta = zeros(D, ROWS, vecs)
+                else:
+                    delta = load(D, out, panel, ROWS, vecs)
+                d = at(cell(layout, i, DELTAS), height, r, k, panel)
+                delta = product(delta, D, d, height, W, w + k * panel, min(CHUNK, n - k), panel)
+                if k + CHUNK >= n:
+                    a = load(A, at(cell(layout, i - 1, VALUES), height, r, c, panel), panel, ROWS, vecs)
+                    if f == RELU:
+                        delta = where_nonzero(a, delta)
+                    elif f == LOGISTIC:
+                        delta = delta * a * (one - a)
+                    elif f == TANH:
+                        delta = delta * (one - a * a)
+                store(delta, D, out, panel)
 
     return _jit.kernel(TYPES, f"backward_{vecs}")(backward)
 
@@ -377,12 +392,17 @@ def _gradient(vecs):
         left, at_left, right, at_right = A, values, D, deltas
         if cell(layout, i, TRANSPOSED):
             left, at_left, right, at_right = D, deltas, A, values
-        b, rows = at(at_right, height, first, c, panel), (last - first) * panel
-        for k in range(k_first, k_last, ROWS):
-            a, sum_ = at(at_left, height, first, k, panel), zeros(A, ROWS, vecs)
-            for row in range(0, rows, panel):
-                sum_ = outer(sum_, left, a + row, 1, right, b + row)
-            store(sum_, G, g + (k - k_first) * panel, panel)
+        for row in range(first, max(last, first + 1), CHUNK):
+            b, rows = at(at_right, height, row, c, panel), min(CHUNK, last - row) * panel
+            for k in range(k_first, k_last, ROWS):
+                a, out = at(at_left, height, row, k, panel), g + (k - k_first) * panel
+                if row == first:
+                    sum_ = zeros(A, ROWS, vecs)
+                else:
+                    sum_ = load(G, out, panel, ROWS, vecs)
+                for r in range(0, rows, panel):
+                    sum_ = outer(sum_, left, a + r, 1, right, b + r)
+                store(sum_, G, out, panel)
 
     return _jit.kernel(TYPES, f"gradient_{vecs}")(gradient)
 

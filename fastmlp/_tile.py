@@ -379,20 +379,6 @@ def memory(typingctx, like, address):
 
 
 @intrinsic
-def prefetch(typingctx, memory, offset):
-    """Ask for the cache line of memory[offset]; nothing happens if there is none."""
-
-    def codegen(context, builder, sig, args):
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
-        function_type = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
-        builder.call(function, [place, INT32(0), INT32(3), INT32(1)])  # for reading, into all levels, data
-        return context.get_dummy_value()
-
-    return types.void(memory, types.int64), codegen
-
-
-@intrinsic
 def skip(typingctx, memory, count):
     """The memory from its number `count` on."""
     return memory(memory, types.int64), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
