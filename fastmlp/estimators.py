@@ -118,6 +118,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _network_of_coefs(self):
         """The network that `coefs_` and `intercepts_` describe, with them in it."""
+        network = getattr(self, "_network", None)
+        if network is not None and network.holds(self.coefs_, self.intercepts_):
+            hidden = network.activations[:-1]
+            if hidden == (self.activation,) * len(hidden) and network.activations[-1] == self.out_activation_:
+                return network
         layer_units = [np.shape(W)[0] for W in self.coefs_] + [np.shape(self.coefs_[-1])[1]]
         dtype = np.result_type(np.float32, *self.coefs_, *self.intercepts_)
         network = self._network_of(layer_units, dtype)
@@ -141,8 +146,20 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
     def _forward_pass_fast(self, X):
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        if not self._is_plain(X):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return self._forward(X)
+
+    def _is_plain(self, X):
+        """Whether X is such that scikit-learn's validation, which takes longer than to predict a row, would pass it."""
+        if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in (np.float64, np.float32) or not len(X):
+            return False
+        if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.isfinite(X.sum())
 
     # ---- fitting ----
 
@@ -563,7 +580,6 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         y : ndarray of shape (n_samples,) or (n_samples, n_classes)
             The predicted classes; of several labels, those with a probability above 0.5.
         """
-        check_is_fitted(self)
         return self._decide(self._forward_pass_fast(X))
 
     def predict_proba(self, X):
@@ -578,10 +594,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         y_prob : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        check_is_fitted(self)
         outputs = self._forward_pass_fast(X)
         if self.n_outputs_ == 1:
-            return np.hstack([1 - outputs, outputs])
+            y_prob = np.empty((len(outputs), 2), outputs.dtype)
+            y_prob[:, 1:] = outputs
+            y_prob[:, :1] = 1 - outputs
+            return y_prob
         return outputs
 
     def predict_log_proba(self, X):
@@ -779,7 +797,6 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             The predicted values.
         """
-        check_is_fitted(self)
         outputs = self._forward_pass_fast(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 

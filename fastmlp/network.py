@@ -32,6 +32,8 @@ _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 400_000, 400_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 _ALL_ROWS = np.empty(0, np.int64)
+# Weights up to which it is quicker to look whether they have changed than to copy them.
+_FINGERPRINT_UP_TO = 100_000
 
 
 class Data(collections.namedtuple("Data", "X x Y weights n_samples")):
@@ -87,7 +89,7 @@ class MLP:
         codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
         self.panels = Panels(self.layer_units, codes, self.dtype)
         self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
-        self._spare = {}
+        self._spare, self._held = {}, None
         self.set_parameters([np.zeros(shape) for shape in self.panels.shapes], map(np.zeros, self.layer_units[1:]))
 
     def __reduce__(self):
@@ -120,6 +122,11 @@ class MLP:
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
         self.panels.pack(weights, biases, self.parameters, self._copies)
+        self._held = _fingerprint([*weights, *biases]) if self.panels.work <= _FINGERPRINT_UP_TO else None
+
+    def holds(self, weights, biases):
+        """Whether these are the parameters that the network is known to hold; False may be wrong, True is not."""
+        return self._held is not None and self._held == _fingerprint([*weights, *biases])
 
     def initialize(self, random_state, factor=6.0):
         """Draw weights and biases uniformly from +-sqrt(factor / (units in + units out)), in scikit-learn's order.
@@ -325,7 +332,7 @@ class MLP:
         groups = self.panels.groups(batch_size)
         gradients = self.panels.gradients(groups, threads)
         losses = np.zeros(height // ROWS + len(self.panels.items))
-        job = np.zeros(kernels.JOB, np.int64)
+        job, self._held = np.zeros(kernels.JOB, np.int64), None
         loss = kernels.epoch(
             job, layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights,
             data.n_samples, order, batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D,
@@ -340,6 +347,11 @@ def _restore(layer_units, hidden, output, dtype, weights, biases):
     network = MLP(layer_units, hidden, output, dtype)
     network.set_parameters(weights, biases)
     return network
+
+
+def _fingerprint(arrays):
+    """What tells arrays from others: all of it."""
+    return [(array.dtype, array.shape, array.tobytes()) for array in arrays]
 
 
 def _order(data):
@@ -365,6 +377,8 @@ def _flat(X):
 
     A matrix whose strides are no multiples of its numbers' size, or that is not aligned, is copied first.
     """
+    if X.flags.c_contiguous and X.flags.aligned:
+        return _read_only(X.reshape(-1)), np.array([0, X.shape[1], 1])
     if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
         X = X.copy()
     strides = [stride // X.itemsize for stride in X.strides]
