@@ -320,6 +320,13 @@ def softmax(layout, layers, first, last, height, A):
             store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
 
 
+@inlined
+def clipped(p, eps):
+    """A probability as the loss takes it: in [eps, 1 - eps], but NaN stays."""
+    p = np.float64(p)
+    return eps if p < eps else 1 - eps if p > 1 - eps else p
+
+
 @kernel
 def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses):
     """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
@@ -347,7 +354,7 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
                 label = np.int64(Y[row])
                 p = A[at(values, height, r, label, panel)]
                 D[at(deltas, height, r, label, panel)] -= weight
-                loss = -math.log(min(max(np.float64(p), eps), 1 - eps))
+                loss = -math.log(clipped(p, eps))
             else:
                 for c in range(0, n, width):
                     a = load(A, at(values, height, r, c, panel), 0, 1, 1)
@@ -358,7 +365,7 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
                     if f == IDENTITY:
                         loss += (y - p) * (y - p) * 0.5
                     elif f == LOGISTIC:
-                        p = min(max(p, eps), 1 - eps)
+                        p = clipped(p, eps)
                         loss -= (y * math.log(p) if y != 0 else 0.0) + ((1 - y) * math.log(1 - p) if y != 1 else 0.0)
                     else:
                         loss += (y * math.log(y / p) if y != 0 else 0.0) - y + p
