@@ -85,7 +85,7 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases
 LAYER, COLUMN, FIRST, LAST, ITEM = range(5)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE = range(8)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, STEP = range(9)
 # the passes, and the columns of a job, which tells a thread what it needs for them: where memory is, and numbers
 ROWS_PASS, WEIGHTS_PASS, PREDICTION = range(3)
 (

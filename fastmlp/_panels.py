@@ -130,18 +130,28 @@ class Panels:
         """Room for the transposed copies of all matrices."""
         return self.zeros(self._copy_size)
 
-    def gradients(self, groups, threads):
-        """Room for the gradients of all groups, or of a work item for each thread."""
-        return self.zeros(groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel)
-
-    def workspace(self, height, deltas):
-        """The layout with the offsets for batches of `height` rows, room for the activations, and for the deltas."""
-        layout, sizes = self.layout.copy(), [0, 0]
+    def _layout_for(self, height):
+        """The layout with the offsets for batches of `height` rows, and how many activations and deltas they have."""
+        layout, values, deltas = self.layout.copy(), 0, 0
         for i, n in enumerate(self.layer_units):
-            layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = sizes
-            sizes[0] += height * pad(n, self.panel)
-            sizes[1] += height * pad(n, self.panel) * (i > 0 and deltas)
-        return layout, *map(self.zeros, sizes)
+            layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = values, deltas
+            values += height * pad(n, self.panel)
+            deltas += height * pad(n, self.panel) * (i > 0)
+        return layout, values, deltas
+
+    def workspace_to_predict(self, height):
+        """Layout and activations for `height` rows at a time, a job, and the numbers of a step that is not taken."""
+        layout, values, _ = self._layout_for(height)
+        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64), np.zeros(kernels.STEP)
+
+    def workspace_to_train(self, batch_size, threads):
+        """Layout, activations, deltas, gradients, number of groups, losses, shares of the threads, and a job."""
+        height, groups = pad(batch_size, ROWS), self.groups(batch_size)
+        layout, values, deltas = self._layout_for(height)
+        gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
+        losses = np.zeros(height // ROWS + len(self.items))
+        A, D, G = map(self.zeros, (values, deltas, gradients))
+        return layout, A, D, G, groups, losses, self.shares(threads), np.zeros(kernels.JOB, np.int64)
 
     # ---- in and out ----
 

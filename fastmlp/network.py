@@ -186,15 +186,15 @@ class MLP:
             raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
         return X
 
-    def _workspace(self, height, train):
-        """Layout, activations and deltas for batches of `height` rows: the spare ones, or new ones."""
-        try:
-            return self._spare[height, train].pop()
-        except (KeyError, IndexError):
-            return self.panels.workspace(height, deltas=train)
+    def _take(self, kind, *key):
+        """A workspace of this kind ("train" or "predict"): the spare one, or a new one. No two calls have the same."""
+        spare_key, workspace = self._spare.pop(kind, (None, None))
+        if spare_key != key:
+            workspace = getattr(self.panels, f"workspace_to_{kind}")(*key)
+        return workspace
 
-    def _give_back(self, height, train, workspace):
-        self._spare = {(height, train): [workspace]} | {key: v for key, v in self._spare.items() if key[1] != train}
+    def _give_back(self, kind, *key, workspace):
+        self._spare[kind] = key, workspace
 
     # ---- what it computes ----
 
@@ -224,20 +224,19 @@ class MLP:
         if n == 0:
             return out
         threads = _threads.count() if n > ROWS and n * self.panels.work > _PREDICT_IN_PARALLEL else 1
-        rows = ROWS if n <= ROWS else _PREDICT_ROWS
-        self._forward(X, order, n, threads, rows * threads, out)
+        height = threads * (ROWS if n <= ROWS else _PREDICT_ROWS)
+        workspace = self._take("predict", height)
+        self._forward(X, order, threads, height, workspace, out)
+        self._give_back("predict", height, workspace=workspace)
         return out
 
-    def _forward(self, X, order, n, threads, height, out):
-        workspace = layout, A, _ = self._workspace(height, train=False)
+    def _forward(self, X, order, threads, height, workspace, out):
+        layout, A, job, step = workspace
         view, x = _flat(X)
-        order = _read_only(order)
-        job, step = np.zeros(kernels.JOB, np.int64), _step(0.0)
         kernels.predict(
-            job, layout, view, x, order, n, height, step, self.parameters, self._copies, A, out.reshape(-1), threads
-        )
-        self._give_back(height, False, workspace)
-        return workspace
+            job, layout, view, x, _read_only(order), len(out), height, step, self.parameters, self._copies, A,
+            out.reshape(-1), threads,
+        )  # fmt: skip
 
     def forward(self, X):
         """Activations of all layers for all rows.
@@ -254,7 +253,8 @@ class MLP:
         X = self._rows(X)
         n, height = len(X), max(ROWS, pad(len(X), ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        layout, A, _ = self._forward(X, _ALL_ROWS, n, 1, height, out)
+        workspace = layout, A, _, _ = self.panels.workspace_to_predict(height)
+        self._forward(X, _ALL_ROWS, 1, height, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [
             self.panels.matrix(A, start, n, units, height)
@@ -328,17 +328,15 @@ class MLP:
         batch_size = min(operator.index(batch_size), len(order))
         order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
         threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
-        workspace = layout, A, D = self._workspace(height, train=True)
-        groups = self.panels.groups(batch_size)
-        gradients = self.panels.gradients(groups, threads)
-        losses = np.zeros(height // ROWS + len(self.panels.items))
-        job, self._held = np.zeros(kernels.JOB, np.int64), None
+        workspace = self._take("train", batch_size, threads)
+        layout, A, D, gradients, groups, losses, shares, job = workspace
+        self._held = None
         loss = kernels.epoch(
-            job, layout, self.panels.items, self.panels.shares(threads), data.X, data.x, data.Y, data.weights,
-            data.n_samples, order, batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D,
-            gradients, groups, losses, threads,
+            job, layout, self.panels.items, shares, data.X, data.x, data.Y, data.weights, data.n_samples, order,
+            batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
+            losses, threads,
         )  # fmt: skip
-        self._give_back(height, True, workspace)
+        self._give_back("train", batch_size, threads, workspace=workspace)
         return loss
 
 
@@ -360,7 +358,7 @@ def _order(data):
 
 def _step(alpha):
     """The kernels' array of numbers for a pass without an optimizer."""
-    step = np.zeros(kernels.SCALE + 1)
+    step = np.zeros(kernels.STEP)
     step[kernels.ALPHA] = alpha
     return step
 

@@ -13,7 +13,7 @@ class _Optimizer:
 
     def __init__(self, network, kind, moments, learning_rate, decay_1=0.0, decay_2=0.0, epsilon=0.0):
         self._panels, self.kind = network.panels, kind
-        self.step = np.zeros(kernels.SCALE + 1)
+        self.step = np.zeros(kernels.STEP)
         self.step[kernels.LEARNING_RATE] = self.learning_rate_init = learning_rate
         self.step[kernels.DECAY_1], self.step[kernels.DECAY_2] = decay_1, decay_2
         self.step[kernels.EPSILON] = max(epsilon, np.finfo(network.dtype).tiny)  # 0 / (0 + epsilon) must be 0
