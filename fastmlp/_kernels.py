@@ -423,7 +423,7 @@ def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
     i, c, k, k_last, panel, width = item[LAYER], item[COLUMN], item[FIRST], item[LAST], VECS * lanes(A), lanes(A)
     n = cell(layout, i - 1 if cell(layout, i, TRANSPOSED) else i, UNITS)
     if k == k_last:  # biases: delta is 0 in the rows that fill the last tile
-        for v in range(0, panel, width):
+        for v in range(0, min(panel, cell(layout, i, UNITS) - c), width):
             sums, d = zeros(D, ROWS, 1), at(cell(layout, i, DELTAS), height, 0, c, panel) + v
             for r in range(first, last, ROWS):
                 sums = sums + load(D, d + r * panel, panel, ROWS, 1)
