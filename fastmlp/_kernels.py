@@ -11,9 +11,11 @@ Rows do not depend on each other, nor do weights; every delta is made from the w
 touches until all rows are done. Each number has one owner and one order of summation, so the results have the same
 bits for any number of threads.
 
-Where the batch's activations are many and the weights few, moving activations from one core to another costs more than
-the arithmetic. There the batch is cut into groups, as many as the shapes say and not the threads; the pass over the
-rows leaves the gradient of each group, and the pass over the weights adds them up in order.
+Moving numbers from one core to another can cost more than the arithmetic. Where the activations are many and the weights
+few, the batch is cut into groups, as many as the shapes say and not the threads; the pass over the rows leaves the
+gradient of each group, and the pass over the weights adds them up in order. Where the weights are many and the
+activations few, the threads share the columns of a layer, one layer after the other, instead of the rows: then each reads
+and steps its own panels alone.
 
 A matrix is stored as panels: as many columns as a tile is wide, row after row; `at` is the whole rule. Heights are
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
@@ -82,17 +84,17 @@ CHUNK = 192
 # what the pass over the weights does with a gradient
 NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows;
-# an empty one stands for the biases
-LAYER, COLUMN, FIRST, LAST, ITEM = range(5)
+# an empty one stands for the biases; last the item's place among all, however they are dealt out
+LAYER, COLUMN, FIRST, LAST, PLACE, ITEM = range(6)
 # columns of `step`
 LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, STEP = range(9)
 # the passes, and the columns of a job, which tells a thread what it needs for them: where memory is, and numbers
-ROWS_PASS, WEIGHTS_PASS, PREDICTION = range(3)
+ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS, PREDICTION = range(7)
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE, ROOM,
-    THREADS, JOB,
-) = range(28)  # fmt: skip
+    LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE,
+    ROOM, THREADS, JOB,
+) = range(29)  # fmt: skip
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -267,36 +269,39 @@ _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 
 
 @inlined
-def forward_layers(layout, layers, first, last, height, P, Q, A):
-    """A_1 .. A_L for rows first..last."""
-    width = lanes(A)
-    for i in range(1, layers + 1):
-        n = cell(layout, i, UNITS)
-        if n <= min(DOTS, width) and (i > 1 or cell(layout, i, TRANSPOSED)):
-            forward_dots(layout, i, first, last, height, P, Q, A)
-            continue
-        for c in range(0, n, VECS * width):
-            if n - c > (VECS - 1) * width:
-                _forward_wide(layout, i, c, first, last, height, P, Q, A)
-            else:
-                for v in range(c, n, width):
-                    _forward_narrow(layout, i, v, first, last, height, P, Q, A)
-    if cell(layout, layers, ACTIVATION) == SOFTMAX:
-        softmax(layout, layers, first, last, height, A)
+def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
+    """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
+    n, width = cell(layout, i, UNITS), lanes(A)
+    if n <= min(DOTS, width) and (i > 1 or cell(layout, i, TRANSPOSED)):
+        forward_dots(layout, i, first, last, height, P, Q, A)
+        return
+    for c in range(c_first, c_last, VECS * width):
+        if n - c > (VECS - 1) * width:
+            _forward_wide(layout, i, c, first, last, height, P, Q, A)
+        else:
+            for v in range(c, n, width):
+                _forward_narrow(layout, i, v, first, last, height, P, Q, A)
 
 
 @inlined
-def backward_layers(layout, layers, first, last, height, P, Q, A, D):
-    """delta_{L-1} .. delta_1 for rows first..last."""
-    width = lanes(A)
-    for i in range(layers, 1, -1):
-        n = cell(layout, i - 1, UNITS)
-        for c in range(0, n, VECS * width):
-            if n - c > (VECS - 1) * width:
-                _backward_wide(layout, i, c, first, last, height, P, Q, A, D)
-            else:
-                for v in range(c, n, width):
-                    _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
+def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D):
+    """delta_{i-1} for rows first..last and the panels from column c_first to c_last."""
+    n, width = cell(layout, i - 1, UNITS), lanes(A)
+    for c in range(c_first, c_last, VECS * width):
+        if n - c > (VECS - 1) * width:
+            _backward_wide(layout, i, c, first, last, height, P, Q, A, D)
+        else:
+            for v in range(c, n, width):
+                _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
+
+
+@inlined
+def forward_layers(layout, layers, first, last, height, P, Q, A):
+    """A_1 .. A_L for rows first..last."""
+    for i in range(1, layers + 1):
+        forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
+    if cell(layout, layers, ACTIVATION) == SOFTMAX:
+        softmax(layout, layers, first, last, height, A)
 
 
 @kernel
@@ -518,7 +523,8 @@ def train_rows(
     forward_layers(layout, layers, first, last, height, P, Q, A)
     output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses)
     if kind != NOTHING:
-        backward_layers(layout, layers, first, last, height, P, Q, A, D)
+        for i in range(layers, 1, -1):
+            backward_panels(layout, i, 0, cell(layout, i - 1, UNITS), first, last, height, P, Q, A, D)
         if grouped:
             for j in range(item_count):
                 item = skip(items, j * ITEM)
@@ -539,7 +545,7 @@ def train_weights(
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
             gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
-        step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, j))
+        step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, item[PLACE]))
 
 
 @inlined
@@ -570,6 +576,29 @@ def work(job, which, p, X, P, step):
                 tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
                 groups > 1,
             )  # fmt: skip
+    elif which == GATHER_PASS:
+        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
+        gather(layout, X, x, order, True, job[START] + first, min(last, batch) - first, first, height, A)
+    elif which == FORWARD_PASS or which == BACKWARD_PASS:
+        i, panel = job[THIS_LAYER], VECS * lanes(P)
+        n = cell(layout, i if which == FORWARD_PASS else i - 1, UNITS)
+        panels, first, last, c_first, c_last = padded(n, panel) // panel, 0, tiles * ROWS, 0, n
+        if panels >= threads:
+            c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
+        else:
+            first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
+        if which == FORWARD_PASS:
+            forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A)
+        else:
+            backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
+    elif which == OUTPUT_PASS:
+        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
+        if cell(layout, layers, ACTIVATION) == SOFTMAX:
+            softmax(layout, layers, first, last, height, A)
+        output_deltas(
+            layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, job[START],
+            batch, first, last, height, A, D, losses,
+        )  # fmt: skip
     elif which == WEIGHTS_PASS:
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
@@ -617,7 +646,7 @@ def sum_weights(weights, weight_stride, order, first, last):
 @_jit.entry(TYPES)
 def epoch(
     job, layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G,
-    groups, losses, threads,
+    groups, losses, threads, by_layers,
 ):  # fmt: skip
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
@@ -647,7 +676,17 @@ def epoch(
     for start in range(0, n, batch_size):
         batch = min(batch_size, n - start)
         job[START], job[BATCH] = start, batch
-        run(job, np.int64(ROWS_PASS), threads, X, P, step)
+        if by_layers:
+            run(job, np.int64(GATHER_PASS), threads, X, P, step)
+            for i in range(1, layers + 1):
+                job[THIS_LAYER] = i
+                run(job, np.int64(FORWARD_PASS), threads, X, P, step)
+            run(job, np.int64(OUTPUT_PASS), threads, X, P, step)
+            for i in range(layers, 1, -1):
+                job[THIS_LAYER] = i
+                run(job, np.int64(BACKWARD_PASS), threads, X, P, step)
+        else:
+            run(job, np.int64(ROWS_PASS), threads, X, P, step)
         weight = sum_weights(weights, weight_stride, order, start, start + batch)
         step[RATE], step[SCALE] = step[LEARNING_RATE], 1 / weight
         if kind == ADAM:

@@ -16,6 +16,8 @@ _PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1
 _ITEMS = 64
 # The most rows of such an item: its gradient stays in the first-level cache until the step.
 _ITEM_ROWS = 128
+# Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
+_BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 5_000
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -41,7 +43,7 @@ class Panels:
     ----------
     layout : ndarray of int64, shape (layers, kernels.COLUMNS)
         What the kernels know of the network; offsets of activations and deltas are still 0.
-    items : ndarray of int64, shape (n_items, 4)
+    items : ndarray of int64, shape (n_items, kernels.ITEM)
         The pieces of the pass over the weights.
     work : int
         Multiply-adds that one row needs to go forward.
@@ -94,15 +96,31 @@ class Panels:
                 costs += [self._cost(last - k, columns) for _, _, k, last in items[len(costs) :]]
             items += [(i, c, 0, 0) for c in range(0, self.layer_units[i], self.panel)]
             costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
-        return np.array(items, np.int64), np.array(costs)
+        return np.array([(*item, place) for place, item in enumerate(items)], np.int64), np.array(costs)
 
-    def shares(self, threads):
-        """Where each thread's share of the items starts, and the last one's ends.
+    def shares(self, threads, by_layers):
+        """The work items in the order of the threads that own them, and where each thread's share starts and ends.
 
-        A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share.
+        A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
+        layers, a thread owns the panels of each layer that it also takes forward.
         """
-        done = np.cumsum(self._costs)
-        return np.concatenate([[0], np.searchsorted(done, done[-1] * np.arange(1, threads) / threads), [len(done)]])
+        if by_layers:
+            panels = np.array([-(-n // self.panel) for n in self.layer_units])
+            last = panels[self.items[:, kernels.LAYER] - self.layout[self.items[:, kernels.LAYER], kernels.TRANSPOSED]]
+            owners = ((self.items[:, kernels.COLUMN] // self.panel + 1) * threads - 1) // last
+        else:
+            done = np.cumsum(self._costs)
+            owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)
+        order = np.argsort(owners, kind="stable")
+        return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
+
+    def by_layers(self, batch_size):
+        """Whether threads share the columns of each layer, one layer after the other, rather than the rows of a batch.
+
+        Then each reads its own part of the weights only, but all activations: for wide layers and small batches.
+        """
+        activations, layers = batch_size * sum(self.layer_units), len(self.shapes)
+        return self.groups(batch_size) == 1 and self.work > _BY_LAYERS * activations + _BY_LAYERS_LAYER * layers
 
     def groups(self, batch_size):
         """Into how many groups of rows a batch is cut, each with a gradient of its own; 1 if it is not.
@@ -145,13 +163,14 @@ class Panels:
         return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64), np.zeros(kernels.STEP)
 
     def workspace_to_train(self, batch_size, threads):
-        """Layout, activations, deltas, gradients, number of groups, losses, shares of the threads, and a job."""
-        height, groups = pad(batch_size, ROWS), self.groups(batch_size)
+        """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
+        height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
         layout, values, deltas = self._layout_for(height)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
         losses = np.zeros(height // ROWS + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
-        return layout, A, D, G, groups, losses, self.shares(threads), np.zeros(kernels.JOB, np.int64)
+        items, shares = self.shares(threads, by_layers)
+        return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
 
     # ---- in and out ----
 

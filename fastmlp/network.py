@@ -327,14 +327,14 @@ class MLP:
             raise ValueError("order must name a row or more.")
         batch_size = min(operator.index(batch_size), len(order))
         order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
-        threads = min(_threads.count(), height // ROWS) if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
+        threads = _threads.count() if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
         workspace = self._take("train", batch_size, threads)
-        layout, A, D, gradients, groups, losses, shares, job = workspace
+        layout, A, D, gradients, groups, losses, items, shares, by_layers, job = workspace
         self._held = None
         loss = kernels.epoch(
-            job, layout, self.panels.items, shares, data.X, data.x, data.Y, data.weights, data.n_samples, order,
+            job, layout, items, shares, data.X, data.x, data.Y, data.weights, data.n_samples, order,
             batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
-            losses, threads,
+            losses, threads, by_layers,
         )  # fmt: skip
         self._give_back("train", batch_size, threads, workspace=workspace)
         return loss
