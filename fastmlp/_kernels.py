@@ -11,11 +11,11 @@ Rows do not depend on each other, nor do weights; every delta is made from the w
 touches until all rows are done. Each number has one owner and one order of summation, so the results have the same
 bits for any number of threads.
 
-Moving numbers from one core to another can cost more than the arithmetic. Where the activations are many and the weights
-few, the batch is cut into groups, as many as the shapes say and not the threads; the pass over the rows leaves the
-gradient of each group, and the pass over the weights adds them up in order. Where the weights are many and the
-activations few, the threads share the columns of a layer, one layer after the other, instead of the rows: then each reads
-and steps its own panels alone.
+Moving numbers from one core to another can cost more than the arithmetic. Where the activations are many and the
+weights few, the batch is cut into groups, as many as the shapes say and not the threads; the pass over the rows leaves
+the gradient of each group, and the pass over the weights adds them up in order. Where the weights are many and the
+activations few, the threads share the columns of a layer, one layer after the other, instead of the rows: then each
+reads and steps its own panels alone.
 
 A matrix is stored as panels: as many columns as a tile is wide, row after row; `at` is the whole rule. Heights are
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
@@ -68,6 +68,7 @@ from fastmlp._tile import (
     store_part,
     store_transposed,
     tanh,
+    ticks,
     total,
     where_nonzero,
     zeros,
@@ -93,8 +94,10 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS, 
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
     LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE,
-    ROOM, THREADS, JOB,
-) = range(29)  # fmt: skip
+    ROOM, THREADS, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, JOB,
+) = range(33)  # fmt: skip
+# after how many batches at least it is tried whether one thread is faster than all, or the other way
+FIRST_WAIT = 4
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -622,11 +625,39 @@ def work_in_parallel(job, which, threads, X, P, step):
 
 @inlined
 def run(job, which, threads, X, P, step):
-    """A pass: the same work on one thread or many."""
-    if threads > 1:
+    """A pass: the work of all threads, on as many or on this one alone."""
+    if threads > 1 and job[ALONE] == 0:
         work_in_parallel(job, which, threads, X, P, step)
     else:
-        work(pointer(job), which, 0, pointer(X), pointer(P), pointer(step))
+        for p in range(threads):
+            work(pointer(job), which, p, pointer(X), pointer(P), pointer(step))
+
+
+@inlined
+def choose_pace(job, time):
+    """After a batch that took this time: do the threads' work together or alone next?
+
+    Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
+    times as long as the work takes. Whichever is slower is tried again so seldom that it costs a hundredth of the time.
+    The numbers are the same either way.
+    """
+    if job[TIME_ALONE] == 0:  # the first batch of all
+        job[TIME_TOGETHER], job[TIME_ALONE], job[WAIT] = time, time, FIRST_WAIT
+        return
+    trial = job[WAIT] == 0
+    if job[ALONE] == 1:
+        job[TIME_ALONE] = time
+    else:
+        job[TIME_TOGETHER] = time if trial else (job[TIME_TOGETHER] + time) // 2
+    alone = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
+    if trial:
+        lost, best = abs(job[TIME_TOGETHER] - job[TIME_ALONE]), min(job[TIME_TOGETHER], job[TIME_ALONE])
+        job[WAIT] = FIRST_WAIT + 100 * lost // max(best, 1)
+    else:
+        job[WAIT] -= 1
+        if alone != job[ALONE]:  # perhaps a single stall: try again soon
+            job[WAIT] = min(job[WAIT], FIRST_WAIT)
+    job[ALONE] = alone if job[WAIT] > 0 else 1 - alone
 
 
 # ---- what Python calls ------------------------------------------------------------------------------------------
@@ -674,7 +705,7 @@ def epoch(
     job[KIND], job[GROUPS], job[SIZE], job[THREADS] = kind, groups, len(P), threads
     job[ROOM] = 0 if groups > 1 else len(G) // threads
     for start in range(0, n, batch_size):
-        batch = min(batch_size, n - start)
+        batch, began = min(batch_size, n - start), ticks()
         job[START], job[BATCH] = start, batch
         if by_layers:
             run(job, np.int64(GATHER_PASS), threads, X, P, step)
@@ -701,6 +732,8 @@ def epoch(
         if layout[layers, ACTIVATION] == IDENTITY:
             batch_loss /= layout[layers, UNITS]
         loss += (batch_loss + 0.5 * step[ALPHA] * squares) / weight * batch
+        if threads > 1 and batch == batch_size:
+            choose_pace(job, ticks() - began)
     return loss / n
 
 

@@ -289,10 +289,11 @@ def _offsets(builder, tile, start, stride):
 
 # ---- the processor's state --------------------------------------------------------------------------------------
 
+_TRIPLE = llvm.get_process_triple()
 # Bits of the control word that make denormal results and arguments zero, and how it is read and written.
-if llvm.get_process_triple().startswith("x86_64"):
+if _TRIPLE.startswith("x86_64"):
     _FLUSH, _CONTROL = 0x8040, ("llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr")
-elif llvm.get_process_triple().startswith(("aarch64", "arm64")):
+elif _TRIPLE.startswith(("aarch64", "arm64")):
     _FLUSH, _CONTROL = 1 << 24, ("llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr")
 else:
     _FLUSH, _CONTROL = 0, None
@@ -343,6 +344,23 @@ def restore_denormals(typingctx, before):
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@intrinsic
+def ticks(typingctx):
+    """A clock that runs evenly, in units of its own; 0 where there is none that can be read without a system call."""
+
+    def codegen(context, builder, sig, args):
+        if _TRIPLE.startswith("x86_64"):
+            function_type = ir.FunctionType(INT64, [])
+            return builder.call(
+                cgutils.get_or_insert_function(builder.module, function_type, "llvm.readcyclecounter"), []
+            )
+        if _TRIPLE.startswith(("aarch64", "arm64")):
+            return builder.asm(ir.FunctionType(INT64, []), "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+        return INT64(0)
+
+    return types.int64(), codegen
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------
