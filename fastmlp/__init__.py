@@ -1,8 +1,8 @@
 """scikit-learn's multilayer perceptrons, trained at the speed of the processor's multiply-add units."""
 
-from fastmlp.network import MLP
+from fastmlp.network import MLP, precompile
 
-__all__ = ["MLP", "MLPClassifier", "MLPRegressor"]
+__all__ = ["MLP", "MLPClassifier", "MLPRegressor", "precompile"]
 __version__ = "0.1.0"
 
 

@@ -340,6 +340,23 @@ class MLP:
         return loss
 
 
+def precompile(dtypes=(np.float64, np.float32)):
+    """Compile the kernels, or load them, so that no later fit waits for it: when a container image is built, say.
+
+    Kernels depend on the dtype alone, and Numba keeps them on disk (where, `NUMBA_CACHE_DIR` says): a process that runs
+    later on a processor of the same kind finds them there.
+
+    Parameters
+    ----------
+    dtypes : sequence of dtype, default=(numpy.float64, numpy.float32)
+        Types of `X` to prepare for.
+    """
+    for dtype in dtypes:
+        network, X = MLP([1, 1], output="identity", dtype=dtype), np.zeros((1, 1), dtype)
+        network.loss(network.data(X, X))
+        network.predict(X)
+
+
 def _restore(layer_units, hidden, output, dtype, weights, biases):
     """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
     network = MLP(layer_units, hidden, output, dtype)

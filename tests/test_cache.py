@@ -92,6 +92,16 @@ def test_first_process_keeps_its_kernels(kept):
     assert not (package / "__pycache__").exists()
 
 
+def test_precompiled_kernels_serve_every_fit(kept, tmp_path):
+    """A process that fits compiles nothing after one that only called `precompile`."""
+    package, _, first = kept
+    variables = os.environ | {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    code = "import fastmlp; fastmlp.precompile(['float64'])"
+    subprocess.run([sys.executable, "-c", code], cwd=package.parent, env=variables, check=True, timeout=300)
+    later = report(run(package, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert (later["compiled"], later["loss"]) == (0, first["loss"])
+
+
 def test_second_process_compiles_nothing(kept):
     """It gives the same bits from what is on disk, and leaves all of it as it is."""
     package, cache, first = kept
