@@ -1,131 +1,160 @@
-"""Compare fastmlp with scikit-learn on this machine: the losses first, then the time; print README's tables."""
+"""Compare fastmlp with its peers on this machine: the losses first, then the time; print README's tables."""
 
 import argparse
-import os
-import subprocess
+import contextlib
+import importlib.metadata
+import importlib.util
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
-import numpy as np
+from cases import CASES, PREDICTIONS, TOLERANCE, difference, flops_per_epoch
+from workers import Absent, Worker, alternate, threads
 
 START, END = "<!-- speed table -->", "<!-- end -->"
-SPEED_HEADER = [
-    "| case | layers | batch | rows | dtype | scikit-learn, ms | fastmlp, ms | fastmlp, GFLOP/s | times faster |",
-    "|---|---|---:|---:|---|---:|---:|---:|---|",
+OURS = "fastmlp"
+TRAINING = ("scikit-learn", "NumPy", "JAX", "torch", "torch compiled")
+PREDICTION = ("scikit-learn", "ONNX Runtime")
+PEERS = (*TRAINING, "ONNX Runtime")
+# Solver, dtype, cases, peers; the solver "predict" stands for prediction.
+TASKS = [
+    ("adam", "float32", CASES, TRAINING),
+    ("sgd", "float32", CASES, TRAINING),
+    ("adam", "float64", ("default", "digits", "mnist"), ("scikit-learn",)),
+    ("predict", "float32", PREDICTIONS, PREDICTION),
 ]
-COLD_HEADER = ["| new process | dtype | import, s | first fit, s |", "|---|---|---:|---:|"]
-DTYPES = ("float32", "float64")
-TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # largest relative difference of two loss curves that is rounding
+PACKAGES = {"JAX": "jax", "torch": "torch", "torch compiled": "torch", "ONNX Runtime": "onnxruntime"}
+BUDGET = 25  # seconds of a row after which it takes no further round, if it has had three
 COLD_CASE, COLD_RUNS = "digits", 3
+COLD = [  # who, whether its kernel cache is empty, dtypes
+    (OURS, "empty kernel cache", ("float32", "float64")),
+    (OURS, "warm kernel cache", ("float32", "float64")),
+    ("scikit-learn", "", ("float32", "float64")),
+    ("JAX", "", ("float32",)),
+    ("torch", "", ("float32",)),
+    ("torch compiled", "empty kernel cache", ("float32",)),
+]
 
 
-class Case(NamedTuple):
-    """A network, its data, and how many epochs one timed fit runs (few, where scikit-learn's take long)."""
-
-    layers: tuple
-    batch: int
-    rows: int
-    epochs: int
+def table_head(columns):
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
 
 
-CASES = {
-    "default": Case((20, 100, 2), 200, 10_000, 20),
-    "digits": Case((64, 100, 10), 200, 20_000, 10),
-    "tabular": Case((54, 256, 128, 7), 256, 20_000, 5),
-    "mnist": Case((784, 128, 10), 128, 12_800, 5),
-    "mnist512": Case((784, 512, 512, 10), 128, 12_800, 2),
-}
+def digits(x):
+    """Three of them: 0.0161, 1.82, 27.6, 1,305."""
+    return f"{x:,.0f}" if x >= 99.95 else f"{x:#.3g}"
 
 
-def data(case, dtype):
-    """Return normal features, and labels that a noisy linear teacher gives: they can be learnt, but not perfectly."""
-    rng = np.random.default_rng(0)
-    features, classes = case.layers[0], case.layers[-1]
-    X = rng.standard_normal((case.rows, features))
-    scores = X @ rng.standard_normal((features, classes)) / np.sqrt(features)
-    y = np.argmax(scores + 0.3 * rng.standard_normal(scores.shape), axis=1)
-    return X.astype(dtype), y
+def log(*words):
+    print(*words, file=sys.stderr, flush=True)
 
 
-def classifier(package, case):
-    """Return an unfitted MLPClassifier of `package` ("fastmlp" or "scikit-learn") that runs exactly case.epochs."""
-    if package == "fastmlp":
-        from fastmlp import MLPClassifier
-    else:
-        from sklearn.neural_network import MLPClassifier
-    return MLPClassifier(
-        hidden_layer_sizes=case.layers[1:-1],
-        batch_size=case.batch,
-        max_iter=case.epochs,
-        tol=0.0,
-        n_iter_no_change=np.inf,
-        random_state=0,
+def open_case(workers, skipped, *task):
+    """Give a case to each worker and let it run once; return who can run it, with the numbers that came out."""
+    numbers = {}
+    for name, worker in workers.items():
+        try:
+            seconds, numbers[name] = worker.ask("open", *task)
+            log(f"  {name}: first run {seconds:.2f} s")
+        except Absent as reason:
+            skipped[name] = str(reason)
+            log(f"  {name}: skipped, {reason}")
+    return numbers
+
+
+def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
+    """Return one line of the speed table, and whether all computed the same losses."""
+    case, predicts = CASES[name], solver == "predict"
+    rows, runs = PREDICTIONS[name] if predicts else (case.rows, case.epochs)
+    log(f"{name}, {solver}, {dtype}")
+    cells = dict.fromkeys((OURS, *PEERS), "")
+    start = [name, "-".join(map(str, case.layers)), f"{rows:,}" if predicts else f"{case.batch} of {rows:,}"]
+    start.append(solver + ", float64" * (dtype == "float64"))
+
+    numbers = open_case(workers, skipped, name, solver, dtype)
+    if OURS not in numbers:
+        sys.exit(f"fastmlp cannot run: {skipped[OURS]}")
+    present = {peer: worker for peer, worker in workers.items() if peer in numbers}
+    wrong = {peer: difference(numbers[OURS], numbers[peer]) for peer in present}
+    wrong = {peer: far for peer, far in wrong.items() if not far <= TOLERANCE[dtype]}
+    if wrong:
+        cells |= {peer: f"{far:.0e}" for peer, far in wrong.items()}
+        return f"| {' | '.join([*start, *cells.values(), 'losses differ', ''])} |", False
+
+    peaks.setdefault(dtype, []).append(workers[OURS].ask("peak", dtype))
+    seconds = alternate(present, rounds, BUDGET)
+    middle = {peer: median(s) / runs for peer, s in seconds.items()}
+    cells |= {peer: digits(1e3 * s) for peer, s in middle.items()}
+    ours, ratio = seconds.pop(OURS), ""
+    if seconds:
+        fastest = min(seconds, key=middle.get)
+        ratios = [b / a for a, b in zip(ours, seconds[fastest], strict=True)]
+        ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
+        cells[fastest] = f"*{cells[fastest]}*"
+    share = "" if predicts else f"{flops_per_epoch(case) / middle[OURS] / peaks[dtype][-1]:.0%}"
+    return f"| {' | '.join([*start, *cells.values(), ratio, share])} |", True
+
+
+def speed_table(emit, chosen, names, rounds):
+    """Measure and emit the speed table; return whether all losses agree."""
+    skipped, peaks, agree = {}, {}, True
+    emit(
+        "Milliseconds for an epoch, or for a prediction; the fastest peer is in italics, and the ratio is its time by "
+        f"that of fastmlp: median, least and greatest of up to {rounds} rounds.",
+        "",
+        *table_head(["case", "layers", "batch of rows", "task", OURS, *PEERS, "fastest peer / fastmlp", "of the peak"]),
     )
+    with contextlib.ExitStack() as stack:
+        compiled = stack.enter_context(tempfile.TemporaryDirectory())
+        settings = {"TORCHINDUCTOR_CACHE_DIR": compiled}
+        workers = {name: stack.enter_context(Worker(name, **settings)) for name in (OURS, *chosen)}
+        for solver, dtype, cases, peers in TASKS:
+            taking_part = {name: w for name, w in workers.items() if name in (OURS, *peers) and name not in skipped}
+            for name in cases:
+                if name in names:
+                    row, same = speed_row(taking_part, rounds, peaks, skipped, name, solver, dtype)
+                    emit(row)
+                    agree &= same
+    measured = [f"{digits(min(p) / 1e9)} to {digits(max(p) / 1e9)} ({dtype})" for dtype, p in peaks.items()]
+    emit("", f"Multiply-add peak, measured before each row: {', '.join(measured)} GFLOP/s.")
+    for name, reason in skipped.items():
+        emit(f"Skipped: {name} ({reason}).")
+    return agree
 
 
-def flops_per_epoch(model, rows):
-    """Return the multiplications and additions of one epoch of training; the input layer needs no gradient."""
-    weights = [coef.size for coef in model.coefs_]
-    return rows * (6 * sum(weights) - 2 * weights[0])
-
-
-def speed_row(name, dtype, repeats):
-    """Return one line of the speed table, and whether both sides computed the same losses."""
-    from fastmlp.__main__ import curve_difference, timed_fit
-
-    case = CASES[name]
-    X, y = data(case, dtype)
-    ours, theirs = classifier("fastmlp", case), classifier("scikit-learn", case)
-    timed_fit(ours, X, y)  # warm up both
-    timed_fit(theirs, X, y)
-    layers = "-".join(map(str, case.layers))
-    start = f"| {name} | {layers} | {case.batch} | {case.rows:,} | {dtype} |"
-    difference = curve_difference(ours, theirs)
-    if not difference <= TOLERANCE[dtype]:
-        return f"{start} losses differ: {difference:.1e} | | | |", False
-
-    rounds = [(timed_fit(ours, X, y), timed_fit(theirs, X, y)) for _ in range(repeats)]
-    our_epoch, their_epoch = (median(seconds) / case.epochs for seconds in zip(*rounds, strict=True))
-    ratios = [b / a for a, b in rounds]
-    gflops = flops_per_epoch(ours, case.rows) / our_epoch / 1e9
-    return (
-        f"{start} {1e3 * their_epoch:.2f} | {1e3 * our_epoch:.2f} | {gflops:.0f} "
-        f"| **{median(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f}) |"
-    ), True
-
-
-def first_fit(package, dtype):
-    """Print the seconds that importing `package` and its first fit, of one epoch, take in this process."""
-    case = CASES[COLD_CASE]._replace(epochs=1)
-    X, y = data(case, dtype)
-    start = time.perf_counter()
-    model = classifier(package, case)
-    imported = time.perf_counter()
-    model.fit(X, y)
-    print(imported - start, time.perf_counter() - imported)
-
-
-def first_fit_in_new_process(package, dtype, cache):
-    """Return the seconds (import, first fit) in a new process that keeps its compiled kernels in `cache`."""
-    command = [sys.executable, "-W", "ignore", __file__, "--first-fit", package, dtype]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return [float(seconds) for seconds in done.stdout.split()]
-
-
-def cold_rows(dtype):
-    """Return the lines of the cold-start table for one dtype."""
-    runs = {"fastmlp, empty kernel cache": [], "fastmlp, warm kernel cache": [], "scikit-learn": []}
+def cold_table(emit, chosen):
+    """Measure and emit the cold-start table: each line in new processes, alternating, with caches of its own."""
+    lines = [(*line[:2], dtype) for line in COLD if line[0] in (OURS, *chosen) for dtype in line[2]]
+    seconds = {line: [] for line in lines}
+    log("cold start")
     for _ in range(COLD_RUNS):
         with tempfile.TemporaryDirectory() as cache:
-            for name, seconds in runs.items():  # in this order: the first run fills the cache for the second
-                seconds.append(first_fit_in_new_process(name.partition(",")[0], dtype, cache))
-    rows = {name: [median(column) for column in zip(*seconds, strict=True)] for name, seconds in runs.items()}
-    return [f"| {name} | {dtype} | {imported:.2f} | {fit:.2f} |" for name, (imported, fit) in rows.items()]
+            for name, state, dtype in lines:  # in this order: the first run fills the cache for the second
+                settings = {"NUMBA_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+                with contextlib.suppress(Absent), Worker(name, **settings) as worker:
+                    seconds[name, state, dtype].append(worker.ask("first fit", COLD_CASE, dtype))
+    emit(
+        "",
+        f"Cold start: import and the first training (case {COLD_CASE}, one epoch, Adam) in a new process, medians of "
+        f"{COLD_RUNS}.",
+        "",
+        *table_head(["new process", "dtype", "import, s", "first training, s"]),
+    )
+    for (name, state, dtype), runs in seconds.items():
+        if runs:
+            imported, fit = (median(column) for column in zip(*runs, strict=True))
+            emit(f"| {name}{', ' * bool(state)}{state} | {dtype} | {imported:.2f} | {fit:.2f} |")
+
+
+def versions(chosen):
+    """Return the machine and the versions of everything that takes part."""
+    from fastmlp.__main__ import machine
+
+    packages = dict.fromkeys(PACKAGES[name] for name in chosen if name in PACKAGES)
+    found = [f"{name} {importlib.metadata.version(name)}" for name in packages if importlib.util.find_spec(name)]
+    return f"{', '.join([machine(), *found])}; everyone on {threads()} threads."
 
 
 def write(path, lines):
@@ -141,51 +170,27 @@ def main(argv=None):
     """Print both tables; return 0 if all losses agree, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="measure only these")
-    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="rounds of ours, theirs (default: 7)")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="compare only with these")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of everyone's turn (default: 5)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also put the tables between the markers of FILE")
-    parser.add_argument("--first-fit", nargs=2, metavar=("PACKAGE", "DTYPE"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.first_fit:
-        return first_fit(*args.first_fit)
-    if args.repeats < 1:
-        parser.error("--repeats must be at least 1")
-    if args.write and args.cases != list(CASES):
-        parser.error("--write takes all cases, not some")
-    if slowed := {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"} & set(os.environ):
-        parser.error(f"unset {', '.join(sorted(slowed))} first: scikit-learn would not run at its own speed")
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if args.write and (args.cases, args.peers) != (list(CASES), list(PEERS)):
+        parser.error("--write takes all cases and peers, not some")
 
-    from fastmlp.__main__ import machine
-
-    lines = []
+    lines, begin = [], time.perf_counter()
 
     def emit(*new):
         print(*new, sep="\n", flush=True)
         lines.extend(new)
 
-    emit(
-        f"{machine()}.",
-        "",
-        "One epoch of `MLPClassifier.fit` with Adam and ReLU (whole fits, divided by their epochs): medians of "
-        f"{args.repeats} alternating rounds, and the median, least and greatest ratio of a round.",
-        "",
-        *SPEED_HEADER,
-    )
-    agree = True
-    for name in args.cases:
-        for dtype in DTYPES:
-            row, same = speed_row(name, dtype, args.repeats)
-            emit(row)
-            agree &= same
-    emit(
-        "",
-        f"Cold start: import and the first fit (case {COLD_CASE}, one epoch) in a new process, medians of {COLD_RUNS}.",
-        "",
-        *COLD_HEADER,
-    )
-    for dtype in DTYPES:
-        emit(*cold_rows(dtype))
+    emit(versions(args.peers), "")
+    agree = speed_table(emit, args.peers, args.cases, args.rounds)
+    cold_table(emit, args.peers)
+    log(f"{time.perf_counter() - begin:.0f} seconds")
     if not agree:
-        print("The losses of some case differ: nothing is written.", file=sys.stderr)
+        log("The losses of some case differ: nothing is written.")
         return 1
     if args.write:
         write(args.write, lines)

@@ -1,0 +1,57 @@
+"""What a user of the estimators waits for, validation included."""
+
+import warnings
+
+from cases import CASES, data
+
+from .common import REPEAT, TIMEOUT, fitted, skip_without
+
+
+class Predict:
+    """All rows of a case, and single rows again and again."""
+
+    params = ["default", "mnist512"]
+    param_names = ["case"]
+    timeout, repeat = TIMEOUT, REPEAT
+
+    def setup(self, name):
+        self.model, self.X, _ = fitted(name)
+        self.one, self.calls = self.X[:1], {"default": 2_000, "mnist512": 40}[name]
+        self.model.predict_proba(self.X)
+        self.model.predict_proba(self.one)
+
+    def time_all_rows(self, name):
+        for _ in range(CASES[name].steady):
+            self.model.predict(self.X)
+
+    def time_one_row(self, name):
+        for _ in range(self.calls):
+            self.model.predict_proba(self.one)
+
+
+class Fit:
+    """What comes on top of plain training: early stopping, partial_fit, regression; 20 epochs each."""
+
+    timeout, repeat = TIMEOUT, REPEAT
+
+    def setup(self):
+        skip_without("fastmlp.estimators")
+        from fastmlp import MLPRegressor
+
+        warnings.simplefilter("ignore")
+        self.early, self.X, self.y = fitted("default", early_stopping=True, max_iter=20)
+        self.early.fit(self.X, self.y)
+        self.partial, *_ = fitted("default")
+        self.regressor = MLPRegressor(max_iter=20, tol=0.0, n_iter_no_change=30, random_state=0)
+        self.targets = self.X @ data(CASES["default"], "float32")[0][:20, :1].ravel()
+        self.regressor.fit(self.X, self.targets)
+
+    def time_early_stopping(self):
+        self.early.fit(self.X, self.y)
+
+    def time_partial_fit(self):
+        for _ in range(20):
+            self.partial.partial_fit(self.X, self.y)
+
+    def time_regressor(self):
+        self.regressor.fit(self.X, self.targets)

@@ -1,0 +1,76 @@
+"""The other end of peers.py: start a worker, ask it, and let several of them take turns."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PAUSE = 0.1  # seconds before a timed run: the last runner's idle threads spin for a while
+SLOW_BLAS = "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"  # would keep scikit-learn and NumPy from their own speed
+
+
+def threads():
+    """How many threads everyone gets: all that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def environment():
+    """Return what workers see of the environment: no settings that slow BLAS down, the same threads for everyone."""
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"
+    kept = {name: value for name, value in os.environ.items() if name not in SLOW_BLAS}
+    return kept | dict.fromkeys(names, str(threads()))
+
+
+class Absent(Exception):
+    """A peer that is not there, or cannot do what it was asked."""
+
+
+class Worker:
+    """A process for one peer. It sleeps until it is asked."""
+
+    def __init__(self, name, **settings):
+        script = Path(__file__).with_name("peers.py")
+        self._process = subprocess.Popen(
+            [sys.executable, script, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment() | settings,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def ask(self, *command):
+        """Return the answer to a command, or raise Absent."""
+        try:
+            print(json.dumps(command), file=self._process.stdin, flush=True)
+            answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
+        except BrokenPipeError:
+            answer = {"error": "its process ended"}
+        if isinstance(answer, dict):
+            raise Absent(answer["error"])
+        return answer
+
+
+def alternate(workers, rounds, budget=float("inf")):
+    """Let workers that have been given a case take turns; return each one's seconds, round by round.
+
+    Rounds after the third are left out where they would take more seconds than `budget` in all.
+    """
+    seconds, begin = {name: [] for name in workers}, time.perf_counter()
+    for i in range(rounds):
+        if i >= 3 and (time.perf_counter() - begin) * (i + 1) / i > budget:
+            break
+        for name, worker in workers.items():
+            time.sleep(PAUSE)
+            seconds[name].append(worker.ask("run"))
+    return seconds
