@@ -230,8 +230,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _initialize(self, layer_units, dtype):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
         self._network = self._network_of(layer_units, dtype)
-        self._network.initialize(self._random_state, factor=2.0 if self.activation == "logistic" else 6.0)
-        history = History(best_parameters=(self._network.weights, self._network.biases))
+        factor = 2.0 if self.activation == "logistic" else 6.0
+        history = History(best_parameters=self._network.initialize(self._random_state, factor))
         if self.early_stopping:
             history.best_loss, history.validation_scores, history.best_validation_score = None, [], -np.inf
         return history

@@ -136,13 +136,19 @@ class MLP:
         random_state : numpy.random.RandomState
         factor : float, default=6.0
             Of Glorot and Bengio (2010); scikit-learn takes 2 with logistic hidden layers, 6 with all others.
+
+        Returns
+        -------
+        weights, biases : list of ndarray
+            What was drawn, in the network's dtype.
         """
         weights, biases = [], []
         for n, m in self.panels.shapes:
             bound = np.sqrt(factor / (n + m))
-            weights.append(random_state.uniform(-bound, bound, (n, m)))
-            biases.append(random_state.uniform(-bound, bound, m))
+            weights.append(random_state.uniform(-bound, bound, (n, m)).astype(self.dtype, copy=False))
+            biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype, copy=False))
         self.set_parameters(weights, biases)
+        return weights, biases
 
     # ---- what goes in ----
 

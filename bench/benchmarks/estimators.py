@@ -21,7 +21,7 @@ class Predict:
         self.model.predict_proba(self.one)
 
     def time_all_rows(self, name):
-        for _ in range(CASES[name].steady):
+        for _ in range(3 * CASES[name].steady):
             self.model.predict(self.X)
 
     def time_one_row(self, name):
@@ -30,7 +30,7 @@ class Predict:
 
 
 class Fit:
-    """What comes on top of plain training: early stopping, partial_fit, regression; 20 epochs each."""
+    """What comes on top of plain training: early stopping, partial_fit, regression; 30 epochs each."""
 
     timeout, repeat = TIMEOUT, REPEAT
 
@@ -39,10 +39,10 @@ class Fit:
         from fastmlp import MLPRegressor
 
         warnings.simplefilter("ignore")
-        self.early, self.X, self.y = fitted("default", early_stopping=True, max_iter=20)
+        self.early, self.X, self.y = fitted("default", early_stopping=True, max_iter=30)
         self.early.fit(self.X, self.y)
         self.partial, *_ = fitted("default")
-        self.regressor = MLPRegressor(max_iter=20, tol=0.0, n_iter_no_change=30, random_state=0)
+        self.regressor = MLPRegressor(max_iter=30, tol=0.0, n_iter_no_change=40, random_state=0)
         self.targets = self.X @ data(CASES["default"], "float32")[0][:20, :1].ravel()
         self.regressor.fit(self.X, self.targets)
 
@@ -50,7 +50,7 @@ class Fit:
         self.early.fit(self.X, self.y)
 
     def time_partial_fit(self):
-        for _ in range(20):
+        for _ in range(30):
             self.partial.partial_fit(self.X, self.y)
 
     def time_regressor(self):

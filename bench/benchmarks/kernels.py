@@ -29,7 +29,7 @@ class Kernels:
         self.time_epoch(name, dtype, 1)
 
     def calls(self, times):
-        return range(times or self.case.steady)
+        return range(times or 2 * self.case.steady)
 
     def time_forward(self, name, dtype, times=None):
         for _ in self.calls(times):
