@@ -1,5 +1,6 @@
 """The other end of peers.py: start a worker, ask it, and let several of them take turns."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -45,7 +46,8 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
@@ -53,9 +55,12 @@ class Worker:
         """Return the answer to a command, or raise Absent."""
         try:
             print(json.dumps(command), file=self._process.stdin, flush=True)
-            answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
+            line = self._process.stdout.readline()
         except BrokenPipeError:
-            answer = {"error": "its process ended"}
+            line = ""
+        if not line:
+            raise Absent(f"its process ended, {self._process.wait()}")
+        answer = json.loads(line)
         if isinstance(answer, dict):
             raise Absent(answer["error"])
         return answer
