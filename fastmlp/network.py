@@ -1,6 +1,6 @@
 """MLP: a multilayer perceptron as flat arrays, and the calls that compute on them.
 
-This floor checks what goes in, keeps the kernels' workspace and chooses between serial and parallel ones. It knows
+This floor checks what goes in, keeps the kernels' workspace and chooses the number of threads. It knows
 neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 """
 
