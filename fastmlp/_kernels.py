@@ -44,27 +44,34 @@ from fastmlp._tile import (
     ROWS,
     VECS,
     address,
+    column,
     column_sum,
     exp,
+    first_of,
     flush_denormals,
     lanes,
     load,
+    load_column,
     load_part,
+    log,
     logistic,
     maximum,
     memory,
+    minimum,
     multiply_add,
     number,
     outer,
+    pick,
     pointer,
     precision,
     restore_denormals,
     row_max,
     row_sum,
-    set_column,
+    row_totals,
     skip,
     sqrt,
     store,
+    store_column,
     store_part,
     store_transposed,
     tanh,
@@ -78,8 +85,8 @@ from fastmlp._tile import (
 # in the other, and whether it is W_i' that stands in P
 UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
-# layers of at most so many units go forward by dot products
-DOTS = 4
+# layers of at most so many units are few columns: they go forward by dot products, and a vector serves as many rows
+FEW = 4
 # how far a sum runs at a time, in rows of a panel that stay in the first-level cache; a multiple of all panels
 CHUNK = 192
 # what the pass over the weights does with a gradient
@@ -178,20 +185,25 @@ def weights_backward(layout, i, P, Q, width):
     return Q, cell(layout, i, COPY), padded(n, width)
 
 
+@inlined
+def activated(f, z):
+    """f of a tile, for the activations that take more than a comparison."""
+    if f == LOGISTIC:
+        z = logistic(z)
+    elif f == TANH:
+        z = tanh(z)
+    elif f == EXP:
+        z = exp(z)
+    return z
+
+
 @kernel
 def activate(f, A, start, columns):
     """f of the numbers of a tile that is in the first-level cache, a vector at a time."""
     panel = VECS * lanes(A)
     for row in range(start, start + ROWS * panel, panel):
         for o in range(row, row + columns, lanes(A)):
-            a = load(A, o, 0, 1, 1)
-            if f == LOGISTIC:
-                a = logistic(a)
-            elif f == TANH:
-                a = tanh(a)
-            else:
-                a = exp(a)
-            store(a, A, o, 0)
+            store(activated(f, load(A, o, 0, 1, 1)), A, o, 0)
 
 
 def _forward(vecs):
@@ -226,17 +238,13 @@ def forward_dots(layout, i, first, last, height, P, Q, A):
     floor = number(A, 0 if f == RELU else -np.inf)
     W, w, w_height = weights_backward(layout, i, P, Q, width)
     for r in range(first, last, ROWS):
-        z = load(P, cell(layout, i, BIASES), 0, ROWS, 1)
         for j in range(cell(layout, i, UNITS)):
             sum_ = zeros(A, ROWS, 1)
             for k in range(0, n, width):
                 a = load(A, at(cell(layout, i - 1, VALUES), height, r, k, panel), panel, ROWS, 1)
                 sum_ = multiply_add(a, load(W, at(w, w_height, j, k, panel), 0, ROWS, 1), sum_)
-            z = set_column(z, j, z + row_sum(sum_))
-        out = at(cell(layout, i, VALUES), height, r, 0, panel)
-        store(maximum(z, floor), A, out, panel)
-        if f == LOGISTIC or f == TANH or f == EXP:
-            activate(f, A, out, width)
+            z = maximum(row_totals(sum_) + P[cell(layout, i, BIASES) + j], floor)
+            store_column(activated(f, z), A, at(cell(layout, i, VALUES), height, r, j, panel), panel)
 
 
 def _backward(vecs):
@@ -275,7 +283,7 @@ _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i, UNITS), lanes(A)
-    if n <= min(DOTS, width) and (i > 1 or cell(layout, i, TRANSPOSED)):
+    if n <= FEW and (i > 1 or cell(layout, i, TRANSPOSED)):
         forward_dots(layout, i, first, last, height, P, Q, A)
         return
     for c in range(c_first, c_last, VECS * width):
@@ -313,72 +321,120 @@ def softmax(layout, layers, first, last, height, A):
     n, panel, width = cell(layout, layers, UNITS), VECS * lanes(A), lanes(A)
     for r in range(first, last, ROWS):
         z = at(cell(layout, layers, VALUES), height, r, 0, panel)
-        top, sum_ = load(A, z, panel, ROWS, 1), zeros(A, ROWS, 1)
-        for c in range(width, n, width):
-            top = maximum(top, load(A, at(z, height, 0, c, panel), panel, ROWS, 1))
-        top = row_max(top)
-        for c in range(0, n, width):
-            o = at(z, height, 0, c, panel)
-            e = exp(load(A, o, panel, ROWS, 1) - top)
-            store(e, A, o, panel)
-            sum_ = sum_ + e
-        sum_ = row_sum(sum_)
-        for c in range(0, n, width):
-            o = at(z, height, 0, c, panel)
-            store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
+        if n <= FEW:
+            highest, sums = load_column(A, z, panel), column(A, 0)
+            for j in range(1, n):
+                highest = maximum(highest, load_column(A, z + j, panel))
+            for j in range(n):
+                e = exp(load_column(A, z + j, panel) - highest)
+                store_column(e, A, z + j, panel)
+                sums = sums + e
+            for j in range(n):
+                store_column(load_column(A, z + j, panel) / sums, A, z + j, panel)
+        else:
+            top, sum_ = load(A, z, panel, ROWS, 1), zeros(A, ROWS, 1)
+            for c in range(width, n, width):
+                top = maximum(top, load(A, at(z, height, 0, c, panel), panel, ROWS, 1))
+            top = row_max(top)
+            for c in range(0, n, width):
+                o = at(z, height, 0, c, panel)
+                e = exp(load(A, o, panel, ROWS, 1) - top)
+                store(e, A, o, panel)
+                sum_ = sum_ + e
+            sum_ = row_sum(sum_)
+            for c in range(0, n, width):
+                o = at(z, height, 0, c, panel)
+                store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
 
 
 @inlined
-def clipped(p, eps):
-    """A probability as the loss takes it: in [eps, 1 - eps], but NaN stays."""
-    p = np.float64(p)
-    return eps if p < eps else 1 - eps if p > 1 - eps else p
+def log_clipped(p, eps, one):
+    """ln of a probability as the loss takes it: in [eps, 1 - eps], but NaN stays."""
+    return log(minimum(maximum(p, eps), one - eps))
+
+
+@inlined
+def loss_of(f, p, y, eps, one):
+    """The loss that belongs to output f, number by number, but for softmax.
+
+    scikit-learn's: half the squared error, the binary cross-entropy, half the Poisson deviance.
+    """
+    if f == IDENTITY:
+        loss = (p - y) * (p - y) * (one / (one + one))
+    elif f == LOGISTIC:
+        loss = (y - one) * log_clipped(one - p, eps, one) - y * log_clipped(p, eps, one)
+    else:
+        loss = where_nonzero(y, y * log(y / p)) - y + p
+    return loss
+
+
+@kernel
+def deltas_of_few(layout, layers, Y, weights, weight_stride, order, start, batch, tile, height, A, D, losses):
+    """`output_deltas` for a tile of rows of a layer of few units, unit by unit."""
+    panel, one, eps = VECS * lanes(A), number(A, 1), number(A, precision(A))
+    n, f, rows = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION), batch - tile
+    a = at(cell(layout, layers, VALUES), height, tile, 0, panel)
+    d = at(cell(layout, layers, DELTAS), height, tile, 0, panel)
+    row_weights, loss, chosen = pick(weights, weight_stride, 0, order, start, rows), column(A, 0), column(A, 0)
+    for j in range(n):
+        p = load_column(A, a + j, panel)
+        if f == SOFTMAX:
+            y = one - where_nonzero(pick(Y, 1, 0, order, start, rows) - number(A, j), column(A, 1))
+            chosen = chosen + p * y
+        else:
+            y = pick(Y, n, j, order, start, rows)
+            loss = loss + loss_of(f, p, y, eps, one)
+        store_column((p - y) * row_weights, D, d + j, panel)
+    if f == SOFTMAX:
+        loss = loss - log_clipped(chosen, eps, one)
+    losses[tile] = total(loss * row_weights)
 
 
 @kernel
 def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses):
-    """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
+    """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch).
 
-    The losses are scikit-learn's: half the squared error, the Poisson deviance by halves, the cross-entropy of
-    probabilities clipped to [eps, 1 - eps]; summed over outputs and rows, times the rows' weights.
+    The loss of each tile of rows goes to its first row's place in `losses`: summed over outputs and rows, times the
+    rows' weights. That of softmax is -ln of the probability of a row's class.
     """
-    panel, width = VECS * lanes(A), lanes(A)
+    panel, width, one, eps = VECS * lanes(A), lanes(A), number(A, 1), precision(A)
     n, f = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION)
     values, deltas = cell(layout, layers, VALUES), cell(layout, layers, DELTAS)
-    eps = precision(A)
     for tile in range(first, last, ROWS):
-        tile_loss = 0.0
+        if n <= FEW and tile < batch:
+            deltas_of_few(
+                layout, layers, Y, weights, weight_stride, order, start + tile, batch, tile, height, A, D, losses
+            )
+            continue
         for r in range(tile, tile + ROWS):
+            losses[r] = 1 if f == SOFTMAX else 0  # of no loss
             if r >= batch:
                 for c in range(0, n, width):
                     store(zeros(D, 1, 1), D, at(deltas, height, r, c, panel), 0)
                 continue
-            row, loss = order[start + r], 0.0
+            row = order[start + r]
             weight = weights[row * weight_stride]
             if f == SOFTMAX:
                 for c in range(0, n, width):
                     o = at(deltas, height, r, c, panel)
                     store(load(A, at(values, height, r, c, panel), 0, 1, 1) * weight, D, o, 0)
                 label = np.int64(Y[row])
-                p = A[at(values, height, r, label, panel)]
                 D[at(deltas, height, r, label, panel)] -= weight
-                loss = -math.log(clipped(p, eps))
+                losses[r] = A[at(values, height, r, label, panel)]
             else:
+                loss = zeros(D, 1, 1)
                 for c in range(0, n, width):
-                    a = load(A, at(values, height, r, c, panel), 0, 1, 1)
-                    delta = a - load_part(A, Y, row * n + c, n - c)
-                    store(delta * weight, D, at(deltas, height, r, c, panel), 0)
-                for c in range(n):
-                    p, y = np.float64(A[at(values, height, r, c, panel)]), np.float64(Y[row * n + c])
-                    if f == IDENTITY:
-                        loss += (y - p) * (y - p) * 0.5
-                    elif f == LOGISTIC:
-                        p = clipped(p, eps)
-                        loss -= (y * math.log(p) if y != 0 else 0.0) + ((1 - y) * math.log(1 - p) if y != 1 else 0.0)
-                    else:
-                        loss += (y * math.log(y / p) if y != 0 else 0.0) - y + p
-            tile_loss += loss * weight
-        losses[tile // ROWS] = tile_loss
+                    p, y = load(A, at(values, height, r, c, panel), 0, 1, 1), load_part(A, Y, row * n + c, n - c)
+                    store((p - y) * weight, D, at(deltas, height, r, c, panel), 0)
+                    loss = loss + first_of(loss_of(f, p, y, number(A, eps), one), n - c)
+                losses[r] = total(loss)
+        if f == SOFTMAX:
+            minus = number(losses, -1)
+            store_column(minus * log_clipped(load_column(losses, tile, 1), eps, 1.0), losses, tile, 1)
+        tile_loss = 0.0
+        for r in range(tile, min(tile + ROWS, batch)):
+            tile_loss += losses[r] * weights[order[start + r] * weight_stride]
+        losses[tile] = tile_loss
 
 
 @kernel
@@ -605,7 +661,7 @@ def work(job, which, p, X, P, step):
     elif which == WEIGHTS_PASS:
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
-            memory(P, job[V_AT]), A, D, skip(losses, tiles), skip(G, p * job[ROOM]), groups, size,
+            memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size,
         )  # fmt: skip
     else:  # each thread has its own block of rows of A
         block, out = height // threads, memory(P, job[OUT_AT])
@@ -724,11 +780,11 @@ def epoch(
             step[STEPS] += 1
             step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
         run(job, np.int64(WEIGHTS_PASS), threads, X, P, step)
-        batch_loss, squares, tiles = 0.0, 0.0, padded(batch, ROWS) // ROWS
-        for t in range(tiles):
-            batch_loss += losses[t]
+        batch_loss, squares = 0.0, 0.0
+        for tile in range(0, batch, ROWS):
+            batch_loss += losses[tile]
         for j in range(count):
-            squares += losses[tiles + j]
+            squares += losses[height + j]
         if layout[layers, ACTIVATION] == IDENTITY:
             batch_loss /= layout[layers, UNITS]
         loss += (batch_loss + 0.5 * step[ALPHA] * squares) / weight * batch

@@ -167,7 +167,7 @@ class Panels:
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
         layout, values, deltas = self._layout_for(height)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
-        losses = np.zeros(height // ROWS + len(self.items))
+        losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
