@@ -676,13 +676,13 @@ def test_row_sum(rows, vecs, dtype):
 def test_row_max(rows, vecs, dtype):
     """The largest number of each row in each of its places; infinities count, NaN only where nothing else stands."""
     width, run = columns_of(dtype, vecs), rows_of(row_max, rows, vecs)
-    for column, number_there in product(range(width), [-0.5, np.inf, np.nan]):
+    for place, number_there in product(range(width), [-0.5, np.inf, np.nan]):
         for others in -counting(rows * width, dtype), np.full(rows * width, -np.inf, dtype):
             x = others.reshape(rows, width)
-            x[:, column] = number_there
+            x[:, place] = number_there
             expected = np.repeat(np.fmax.reduce(x, axis=1, keepdims=True), width, axis=1)
             run(x.reshape(-1))
-            np.testing.assert_array_equal(x, expected, err_msg=f"{number_there} in column {column}")
+            np.testing.assert_array_equal(x, expected, err_msg=f"{number_there} in column {place}")
     x = np.full(rows * width, np.nan, dtype)
     run(x)
     assert np.isnan(x).all()
