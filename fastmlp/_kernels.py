@@ -64,6 +64,7 @@ from fastmlp._tile import (
     pick,
     pointer,
     precision,
+    prefetch,
     restore_denormals,
     row_max,
     row_sum,
@@ -100,9 +101,9 @@ LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, STEP = rang
 ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS, PREDICTION = range(7)
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE,
+    LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
     ROOM, THREADS, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, JOB,
-) = range(33)  # fmt: skip
+) = range(34)  # fmt: skip
 # after how many batches at least it is tried whether one thread is faster than all, or the other way
 FIRST_WAIT = 4
 
@@ -165,6 +166,15 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
             else:
                 for k in range(c, min(n, c + width)):
                     A[at(to, height, 0, k, panel)] = X[source + k * x[2]]
+
+
+@inlined
+def fetch_rows(X, x, order, first, last, n):
+    """Have rows order[first:last] of X brought to this core's cache, to be gathered soon."""
+    for r in range(first, last):
+        row = x[0] + order[r] * x[1]
+        for o in range(row, row + n, lanes(X)):
+            prefetch(X, o)
 
 
 @inlined
@@ -592,14 +602,19 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
+    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size, X, x, order,
+    next_, count,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
-    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time.
+    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time. Meanwhile
+    the rows order[next_:next_ + count] of X are fetched, which this thread will gather next.
     """
     for j in range(first, last):
-        item, g = skip(items, j * ITEM), 0
+        item, g, done, all_ = skip(items, j * ITEM), 0, j - first, last - first
+        fetch_rows(
+            X, x, order, next_ + count * done // all_, next_ + count * (done + 1) // all_, cell(layout, 0, UNITS)
+        )
         if groups > 1:
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
@@ -659,9 +674,12 @@ def work(job, which, p, X, P, step):
             batch, first, last, height, A, D, losses,
         )  # fmt: skip
     elif which == WEIGHTS_PASS:
+        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
+        next_ = job[START] + batch + first
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
-            memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size,
+            memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size, X, x, order, next_,
+            min(last - first, max(0, job[ALL] - next_)),
         )  # fmt: skip
     else:  # each thread has its own block of rows of A
         block, out = height // threads, memory(P, job[OUT_AT])
@@ -758,7 +776,7 @@ def epoch(
     job[Q_AT], job[M_AT], job[V_AT], job[G_AT] = address(Q), address(M), address(V), address(G)
     job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
     job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = layers, count, weight_stride, height
-    job[KIND], job[GROUPS], job[SIZE], job[THREADS] = kind, groups, len(P), threads
+    job[ALL], job[KIND], job[GROUPS], job[SIZE], job[THREADS] = n, kind, groups, len(P), threads
     job[ROOM] = 0 if groups > 1 else len(G) // threads
     for start in range(0, n, batch_size):
         batch, began = min(batch_size, n - start), ticks()

@@ -496,6 +496,20 @@ def store(typingctx, tile, memory, start, stride):
 
 
 @intrinsic
+def prefetch(typingctx, memory, start):
+    """Have the cache line of memory[start] brought here. It may be no memory at all: nothing is read."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        arguments = [place, INT32(0), INT32(3), INT32(1)]  # to read; to the nearest cache; data
+        function_type = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
+        builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8"), arguments)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64), codegen
+
+
+@intrinsic
 def store_transposed(typingctx, tile, memory, start, stride):
     """memory[start + c * stride + r] = tile[r, c]
 
