@@ -44,11 +44,15 @@ from fastmlp._tile import (
     ROWS,
     VECS,
     address,
+    atomic_add,
+    atomic_load,
+    atomic_replace,
     column,
     column_sum,
     exp,
     first_of,
     flush_denormals,
+    give_way,
     lanes,
     load,
     load_column,
@@ -61,6 +65,7 @@ from fastmlp._tile import (
     multiply_add,
     number,
     outer,
+    pause,
     pick,
     pointer,
     precision,
@@ -96,16 +101,21 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases; last the item's place among all, however they are dealt out
 LAYER, COLUMN, FIRST, LAST, PLACE, ITEM = range(6)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, STEP = range(9)
-# the passes, and the columns of a job, which tells a thread what it needs for them: where memory is, and numbers
-ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS, PREDICTION = range(7)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, STEP = range(10)
+# the passes over a batch
+ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS = range(6)
+# columns of a job, which tells threads all they need: where memory is, numbers, and last what they tell each other
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
-    ROOM, THREADS, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, JOB,
-) = range(34)  # fmt: skip
-# after how many batches at least it is tried whether one thread is faster than all, or the other way
-FIRST_WAIT = 4
+    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE, ROOM,
+    BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER,
+) = range(33)  # fmt: skip
+HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
+# How often a thread looks for the others until it gives way, and until it does without them.
+SPINS, PATIENCE, CLOSED = 2_000, 6_000, -(2**40)
+# after how many batches at least it is tried whether one thread is faster than all, or the other way; and if some
+# threads did not come, which is as slow as anything
+FIRST_WAIT, LONG_WAIT, NEVER = 4, 1_000, 2**40
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -289,7 +299,7 @@ _forward_wide, _forward_narrow = _forward(VECS), _forward(1)
 _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 
 
-@inlined
+@kernel
 def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i, UNITS), lanes(A)
@@ -304,7 +314,7 @@ def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
                 _forward_narrow(layout, i, v, first, last, height, P, Q, A)
 
 
-@inlined
+@kernel
 def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D):
     """delta_{i-1} for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i - 1, UNITS), lanes(A)
@@ -316,7 +326,7 @@ def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
                 _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
 
 
-@inlined
+@kernel
 def forward_layers(layout, layers, first, last, height, P, Q, A):
     """A_1 .. A_L for rows first..last."""
     for i in range(1, layers + 1):
@@ -491,7 +501,7 @@ def _gradient(vecs):
 _gradient_wide, _gradient_narrow = _gradient(VECS), _gradient(1)
 
 
-@inlined
+@kernel
 def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
     """The gradient of a work item over the rows of the batch in first..last; to G, from offset g on."""
     i, c, k, k_last, panel, width = item[LAYER], item[COLUMN], item[FIRST], item[LAST], VECS * lanes(A), lanes(A)
@@ -633,78 +643,168 @@ def offset_of(layout, item, P):
 
 
 @kernel
-def work(job, which, p, X, P, step):
-    """What thread p does of a pass."""
+def work(job, which, i, p, start, batch, X, P, step):
+    """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one.
+
+    Threads share rows by whole tiles, and weights as `shares` says.
+    """
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     x, order, layers = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[LAYERS]
     Q, A, D, G = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(P, job[G_AT])
-    losses, batch, height, threads = memory(step, job[LOSSES_AT]), job[BATCH], job[HEIGHT], job[THREADS]
-    kind, groups, size, tiles = job[KIND], job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS
-    denormals = flush_denormals() if which != PREDICTION else 0
+    losses, height, threads, kind = memory(step, job[LOSSES_AT]), job[HEIGHT], job[THREADS], job[KIND]
+    groups, size, tiles, panel = job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS, VECS * lanes(P)
+    first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
     if which == ROWS_PASS:
         pieces = groups if groups > 1 else threads
         for piece in range(pieces * p // threads, pieces * (p + 1) // threads):
             train_rows(
                 layout, layers, items, job[ITEM_COUNT], X, x, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]),
-                job[WEIGHT_STRIDE], order, job[START], batch, tiles * piece // pieces * ROWS,
+                job[WEIGHT_STRIDE], order, start, batch, tiles * piece // pieces * ROWS,
                 tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
                 groups > 1,
             )  # fmt: skip
     elif which == GATHER_PASS:
-        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
-        gather(layout, X, x, order, True, job[START] + first, min(last, batch) - first, first, height, A)
+        gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
     elif which == FORWARD_PASS or which == BACKWARD_PASS:
-        i, panel = job[THIS_LAYER], VECS * lanes(P)
         n = cell(layout, i if which == FORWARD_PASS else i - 1, UNITS)
-        panels, first, last, c_first, c_last = padded(n, panel) // panel, 0, tiles * ROWS, 0, n
-        if panels >= threads:
+        panels, c_first, c_last = padded(n, panel) // panel, 0, n
+        if panels >= threads:  # columns instead
+            first, last = 0, tiles * ROWS
             c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
-        else:
-            first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
         if which == FORWARD_PASS:
             forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A)
         else:
             backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
     elif which == OUTPUT_PASS:
-        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
         if cell(layout, layers, ACTIVATION) == SOFTMAX:
             softmax(layout, layers, first, last, height, A)
         output_deltas(
-            layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, job[START],
-            batch, first, last, height, A, D, losses,
+            layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, start, batch,
+            first, last, height, A, D, losses,
         )  # fmt: skip
-    elif which == WEIGHTS_PASS:
-        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
-        next_ = job[START] + batch + first
+    else:
+        next_ = start + batch + first
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
             memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size, X, x, order, next_,
             min(last - first, max(0, job[ALL] - next_)),
         )  # fmt: skip
-    else:  # each thread has its own block of rows of A
-        block, out = height // threads, memory(P, job[OUT_AT])
-        for start in range(p * block, batch, threads * block):
-            count = min(block, batch - start)
-            predict_rows(layout, layers, X, x, order, job[ORDERED], start, count, p * block, height, P, Q, A, out)
-    if which != PREDICTION:
-        restore_denormals(denormals)
 
 
-@_jit.parallel
-def work_in_parallel(job, which, threads, X, P, step):
-    """`work` for all threads, each on its own processor core."""
-    for p in prange(threads):
-        work(pointer(job), which, np.int64(p), pointer(X), pointer(P), pointer(step))
+# ---- an epoch ---------------------------------------------------------------------------------------------------
 
 
 @inlined
-def run(job, which, threads, X, P, step):
-    """A pass: the work of all threads, on as many or on this one alone."""
-    if threads > 1 and job[ALONE] == 0:
-        work_in_parallel(job, which, threads, X, P, step)
+def sum_weights(weights, weight_stride, order, first, last):
+    """S: the sum of the weights of rows order[first:last]."""
+    if weight_stride == 0:
+        return np.float64(last - first) * weights[0]
+    weight = 0.0
+    for r in range(first, last):
+        weight += weights[order[r]]
+    return weight
+
+
+@kernel
+def prepare_step(job, start, batch, P, step):
+    """The numbers of the step that follows a batch."""
+    weights, order = memory(P, job[WEIGHTS_AT]), memory(job, job[ORDER_AT])
+    step[SCALE] = 1 / sum_weights(weights, job[WEIGHT_STRIDE], order, start, start + batch)
+    step[RATE] = step[LEARNING_RATE]
+    if job[KIND] == ADAM:
+        step[STEPS] += 1
+        step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
+
+
+@inlined
+def all_come(job, threads):
+    """Whether all threads run this at the same time, as barriers need. If one does not come in time, nobody stays."""
+    spins, here = 0, atomic_add(job, HERE, 1)
+    while 0 < here < threads:
+        wait(spins)
+        spins += 1
+        if spins > PATIENCE:
+            atomic_replace(job, HERE, here, CLOSED)
+        here = atomic_load(job, HERE)
+    return here == threads
+
+
+@inlined
+def barrier(job, threads):
+    """Go on when all threads have come here: each adds one, and a round is complete at a multiple of their number."""
+    arrival, spins = atomic_add(job, ARRIVALS, 1), 0
+    while atomic_load(job, ARRIVALS) < padded(arrival, threads):
+        wait(spins)
+        spins += 1
+
+
+@inlined
+def wait(spins):
+    """For a moment awake; then, in case another thread needs this core, give way to it."""
+    if spins < SPINS:
+        pause()
     else:
-        for p in range(threads):
-            work(pointer(job), which, p, pointer(X), pointer(P), pointer(step))
+        give_way()
+
+
+@kernel
+def train_batches(job, first, last, X, P, step):
+    """What threads first..last do, batch after batch from row job[NEXT] of the order on, pass after pass.
+
+    They stop where the epoch ends, or where it is better that all work is done together, or alone. One of them keeps
+    the books while the others cannot need them: what it writes between two barriers, they read after the second.
+    """
+    layers, threads, alone, start = job[LAYERS], job[THREADS], job[ALONE], job[NEXT]
+    layout, losses, began = memory(job, job[LAYOUT_AT]), memory(step, job[LOSSES_AT]), ticks()
+    together, passes = last - first < threads, 2 * layers + 2 if job[BY_LAYERS] else 2
+    if together and not all_come(job, threads):
+        return
+    denormals = flush_denormals()
+    while start < job[ALL] and job[ALONE] == alone:
+        batch, loss = min(job[BATCH], job[ALL] - start), 0.0
+        if first == 0:
+            prepare_step(job, start, batch, P, step)
+        for k in range(passes):
+            which, i = WEIGHTS_PASS, 0
+            if k < passes - 1:
+                which = ROWS_PASS
+                if job[BY_LAYERS] and k == 0:
+                    which = GATHER_PASS
+                elif job[BY_LAYERS] and k <= layers:
+                    which, i = FORWARD_PASS, k
+                elif job[BY_LAYERS] and k == layers + 1:
+                    which = OUTPUT_PASS
+                elif job[BY_LAYERS]:
+                    which, i = BACKWARD_PASS, passes - k
+            for p in range(first, last):
+                work(job, which, i, p, start, batch, X, P, step)
+            if which == WEIGHTS_PASS and first == 0:
+                for tile in range(0, batch, ROWS):
+                    loss += losses[tile]
+                if threads > 1 and batch == job[BATCH]:
+                    now = ticks()
+                    choose_pace(job, now - began)
+                    began = now
+            if together:
+                barrier(job, threads)
+        if first == 0:
+            if cell(layout, layers, ACTIVATION) == IDENTITY:
+                loss /= cell(layout, layers, UNITS)
+            squares = 0.0
+            for j in range(job[ITEM_COUNT]):
+                squares += losses[job[HEIGHT] + j]
+            step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
+        start += batch
+    restore_denormals(denormals)
+    if first == 0:
+        job[NEXT] = start
+
+
+@_jit.parallel
+def train_together(job, threads, X, P, step):
+    """`train_batches` on all threads, each on its own processor core."""
+    for p in prange(threads):
+        train_batches(pointer(job), np.int64(p), np.int64(p) + 1, pointer(X), pointer(P), pointer(step))
 
 
 @inlined
@@ -734,18 +834,30 @@ def choose_pace(job, time):
     job[ALONE] = alone if job[WAIT] > 0 else 1 - alone
 
 
+# ---- predictions ------------------------------------------------------------------------------------------------
+
+
+@kernel
+def predict_blocks(job, p, X, P):
+    """What thread p does: every so many blocks of rows, in its own part of A."""
+    layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
+    Q, out, threads, height, n = memory(P, job[Q_AT]), memory(P, job[OUT_AT]), job[THREADS], job[HEIGHT], job[ALL]
+    block = height // threads
+    for start in range(p * block, n, threads * block):
+        predict_rows(
+            layout, job[LAYERS], X, x, order, job[ORDERED], start, min(block, n - start), p * block, height, P, Q,
+            memory(P, job[A_AT]), out,
+        )  # fmt: skip
+
+
+@_jit.parallel
+def predict_together(job, threads, X, P):
+    """`predict_blocks` on all threads."""
+    for p in prange(threads):
+        predict_blocks(pointer(job), np.int64(p), pointer(X), pointer(P))
+
+
 # ---- what Python calls ------------------------------------------------------------------------------------------
-
-
-@inlined
-def sum_weights(weights, weight_stride, order, first, last):
-    """S: the sum of the weights of rows order[first:last]."""
-    if weight_stride == 0:
-        return np.float64(last - first) * weights[0]
-    weight = 0.0
-    for r in range(first, last):
-        weight += weights[order[r]]
-    return weight
 
 
 @_jit.entry(TYPES)
@@ -758,11 +870,11 @@ def epoch(
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows.
     """
-    layers, n, loss = layout.shape[0] - 1, len(order), 0.0
-    weight_stride, count = min(1, len(weights) - 1), items.shape[0]
-    for r in range(n):
-        if not 0 <= order[r] < rows:
-            raise IndexError("order names a row that the data does not have.")
+    n, weight_stride, lowest, highest = len(order), min(1, len(weights) - 1), order[0], order[0]
+    for row in order:
+        lowest, highest = min(lowest, row), max(highest, row)
+    if not 0 <= lowest <= highest < rows:
+        raise IndexError("order names a row that the data does not have.")
     for start in range(0, n, batch_size * weight_stride or n):
         if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
@@ -775,51 +887,28 @@ def epoch(
     )
     job[Q_AT], job[M_AT], job[V_AT], job[G_AT] = address(Q), address(M), address(V), address(G)
     job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
-    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = layers, count, weight_stride, height
-    job[ALL], job[KIND], job[GROUPS], job[SIZE], job[THREADS] = n, kind, groups, len(P), threads
-    job[ROOM] = 0 if groups > 1 else len(G) // threads
-    for start in range(0, n, batch_size):
-        batch, began = min(batch_size, n - start), ticks()
-        job[START], job[BATCH] = start, batch
-        if by_layers:
-            run(job, np.int64(GATHER_PASS), threads, X, P, step)
-            for i in range(1, layers + 1):
-                job[THIS_LAYER] = i
-                run(job, np.int64(FORWARD_PASS), threads, X, P, step)
-            run(job, np.int64(OUTPUT_PASS), threads, X, P, step)
-            for i in range(layers, 1, -1):
-                job[THIS_LAYER] = i
-                run(job, np.int64(BACKWARD_PASS), threads, X, P, step)
+    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = len(layout) - 1, len(items), weight_stride, height
+    job[BATCH], job[ALL], job[KIND], job[GROUPS], job[SIZE] = batch_size, n, kind, groups, len(P)
+    job[THREADS], job[BY_LAYERS], job[ROOM] = threads, by_layers, 0 if groups > 1 else len(G) // threads
+    job[NEXT], step[LOSS] = 0, 0
+    while job[NEXT] < n:
+        if threads > 1 and job[ALONE] == 0:
+            before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0
+            train_together(job, threads, X, P, step)
+            if job[NEXT] == before:  # some threads did not come
+                job[ALONE], job[WAIT], job[TIME_TOGETHER], job[TIME_ALONE] = 1, LONG_WAIT, NEVER, NEVER
         else:
-            run(job, np.int64(ROWS_PASS), threads, X, P, step)
-        weight = sum_weights(weights, weight_stride, order, start, start + batch)
-        step[RATE], step[SCALE] = step[LEARNING_RATE], 1 / weight
-        if kind == ADAM:
-            step[STEPS] += 1
-            step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
-        run(job, np.int64(WEIGHTS_PASS), threads, X, P, step)
-        batch_loss, squares = 0.0, 0.0
-        for tile in range(0, batch, ROWS):
-            batch_loss += losses[tile]
-        for j in range(count):
-            squares += losses[height + j]
-        if layout[layers, ACTIVATION] == IDENTITY:
-            batch_loss /= layout[layers, UNITS]
-        loss += (batch_loss + 0.5 * step[ALPHA] * squares) / weight * batch
-        if threads > 1 and batch == batch_size:
-            choose_pace(job, ticks() - began)
-    return loss / n
+            train_batches(pointer(job), 0, threads, pointer(X), pointer(P), pointer(step))
+    return step[LOSS] / n
 
 
 @_jit.entry(TYPES)
-def predict(job, layout, X, x, order, n, height, step, P, Q, A, out, threads):
+def predict(job, layout, X, x, order, n, height, P, Q, A, out, threads):
     """out[r] = A_L of row order[r] of X, or of row r."""
-    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[ORDERED] = (
-        address(layout),
-        address(x),
-        address(order),
-        len(order),
-    )
-    job[Q_AT], job[A_AT], job[OUT_AT] = address(Q), address(A), address(out)
-    job[LAYERS], job[BATCH], job[HEIGHT], job[THREADS] = layout.shape[0] - 1, n, height, threads
-    run(job, np.int64(PREDICTION), threads, X, P, step)
+    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[Q_AT] = address(layout), address(x), address(order), address(Q)
+    job[A_AT], job[OUT_AT], job[ORDERED], job[LAYERS] = address(A), address(out), len(order), len(layout) - 1
+    job[ALL], job[HEIGHT], job[THREADS] = n, height, threads
+    if threads > 1:
+        predict_together(job, threads, X, P)
+    else:
+        predict_blocks(pointer(job), 0, pointer(X), pointer(P))

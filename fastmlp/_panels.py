@@ -158,9 +158,9 @@ class Panels:
         return layout, values, deltas
 
     def workspace_to_predict(self, height):
-        """Layout and activations for `height` rows at a time, a job, and the numbers of a step that is not taken."""
+        """Layout and activations for `height` rows at a time, and a job."""
         layout, values, _ = self._layout_for(height)
-        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64), np.zeros(kernels.STEP)
+        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64)
 
     def workspace_to_train(self, batch_size, threads):
         """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""

@@ -15,6 +15,7 @@ that the package did not allocate.
 
 import math
 import operator
+import os
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -398,6 +399,70 @@ def ticks(typingctx):
         return INT64(0)
 
     return types.int64(), codegen
+
+
+# ---- several threads --------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def atomic_add(typingctx, memory, i, x):
+    """memory[i] += x, at once for all threads. Returns the sum."""
+
+    def codegen(context, builder, sig, args):
+        memory, i, x = args
+        return builder.add(builder.atomic_rmw("add", builder.gep(memory, [i]), x, "acq_rel"), x)
+
+    return types.int64(memory, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, memory, i):
+    """memory[i], and with it all that its writer had written before."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
+
+    return types.int64(memory, types.int64), codegen
+
+
+@intrinsic
+def atomic_replace(typingctx, memory, i, old, new):
+    """memory[i] = new if it is `old`, at once for all threads. Returns whether it was."""
+
+    def codegen(context, builder, sig, args):
+        memory, i, old, new = args
+        result = builder.cmpxchg(builder.gep(memory, [i]), old, new, "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(memory, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """A few cycles in which this thread leaves the core's units to others."""
+
+    def codegen(context, builder, sig, args):
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        if _TRIPLE.startswith("x86_64"):
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        elif _TRIPLE.startswith(("aarch64", "arm64")):
+            builder.asm(nothing, "yield", "", [], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx):
+    """Let another thread that waits for this core run."""
+
+    def codegen(context, builder, sig, args):
+        if os.name == "posix":
+            function_type = ir.FunctionType(INT32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------

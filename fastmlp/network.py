@@ -28,7 +28,7 @@ OUTPUTS = {
 }
 
 # Multiply-adds forward from which more threads pay for the parallel regions, measured.
-_TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 400_000, 400_000
+_TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 _ALL_ROWS = np.empty(0, np.int64)
@@ -237,10 +237,10 @@ class MLP:
         return out
 
     def _forward(self, X, order, threads, height, workspace, out):
-        layout, A, job, step = workspace
+        layout, A, job = workspace
         view, x = _flat(X)
         kernels.predict(
-            job, layout, view, x, _read_only(order), len(out), height, step, self.parameters, self._copies, A,
+            job, layout, view, x, _read_only(order), len(out), height, self.parameters, self._copies, A,
             out.reshape(-1), threads,
         )  # fmt: skip
 
@@ -259,7 +259,7 @@ class MLP:
         X = self._rows(X)
         n, height = len(X), max(ROWS, pad(len(X), ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = layout, A, _, _ = self.panels.workspace_to_predict(height)
+        workspace = layout, A, _ = self.panels.workspace_to_predict(height)
         self._forward(X, _ALL_ROWS, 1, height, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [

@@ -4,6 +4,7 @@ Each test compiles a few lines that use the intrinsic and compares all memory th
 all of these again, and some of `test_network.py`, on the tiles of other processors.
 """
 
+import concurrent.futures
 import ctypes
 import functools
 import math
@@ -26,10 +27,14 @@ from fastmlp._tile import (
     ROWS,
     VECS,
     address,
+    atomic_add,
+    atomic_load,
+    atomic_replace,
     column,
     column_sum,
     exp,
     first_of,
+    give_way,
     lanes,
     lanes_of,
     load,
@@ -43,6 +48,7 @@ from fastmlp._tile import (
     multiply_add,
     number,
     outer,
+    pause,
     pick,
     pointer,
     precision,
@@ -297,6 +303,47 @@ needs_mprotect = pytest.mark.skipif(os.name != "posix", reason="forbids pages wi
 def test_parts_end_where_memory_ends():
     """`load_part` and `store_part` touch no byte after `count` numbers, conversions included."""
     run_code("import test_tile; test_tile.use_parts_before_a_forbidden_page()")
+
+
+# ---- several threads --------------------------------------------------------------------------------------------
+
+
+def test_atomics_in_one_thread():
+    """What they return and what they leave in memory."""
+
+    @njit
+    def run(x):
+        m = pointer(x)
+        pause()
+        give_way()
+        return (
+            atomic_add(m, 1, 5),
+            atomic_load(m, 1),
+            atomic_replace(m, 2, 4, -1),
+            atomic_replace(m, 0, 1, -2),
+        )
+
+    x = np.array([1, 2, 3])
+    assert run(x) == (7, 7, False, True)
+    assert x.tolist() == [-2, 7, 3]
+
+
+def test_atomics_among_threads():
+    """No addition is lost; of all that want to replace a number one does."""
+
+    @njit(nogil=True)
+    def run(x, times):
+        replaced = 0
+        for i in range(times):
+            atomic_add(pointer(x), 0, 1)
+            replaced += atomic_replace(pointer(x), 1, i, i + 1)
+        return replaced
+
+    x, times = np.zeros(2, np.int64), 100_000
+    run(x, 0)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        replaced = sum(pool.map(lambda _: run(x, times), range(4)))
+    assert x[0] == 4 * times and 0 < replaced == x[1] <= times
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------
