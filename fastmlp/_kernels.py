@@ -113,9 +113,9 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
 SPINS, PATIENCE, CLOSED = 2_000, 6_000, -(2**40)
-# after how many batches at least it is tried whether one thread is faster than all, or the other way; and if some
-# threads did not come, which is as slow as anything
-FIRST_WAIT, LONG_WAIT, NEVER = 4, 1_000, 2**40
+# after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
+# and if some threads did not come, which is as slow as anything
+FIRST_WAIT, TRIAL, LONG_WAIT, NEVER = 4, 4, 1_000, 2**40
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -755,11 +755,11 @@ def train_batches(job, first, last, X, P, step):
     the books while the others cannot need them: what it writes between two barriers, they read after the second.
     """
     layers, threads, alone, start = job[LAYERS], job[THREADS], job[ALONE], job[NEXT]
-    layout, losses, began = memory(job, job[LAYOUT_AT]), memory(step, job[LOSSES_AT]), ticks()
+    layout, losses = memory(job, job[LAYOUT_AT]), memory(step, job[LOSSES_AT])
     together, passes = last - first < threads, 2 * layers + 2 if job[BY_LAYERS] else 2
     if together and not all_come(job, threads):
         return
-    denormals = flush_denormals()
+    denormals, began = flush_denormals(), ticks()
     while start < job[ALL] and job[ALONE] == alone:
         batch, loss = min(job[BATCH], job[ALL] - start), 0.0
         if first == 0:
@@ -812,26 +812,27 @@ def choose_pace(job, time):
     """After a batch that took this time: do the threads' work together or alone next?
 
     Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
-    times as long as the work takes. Whichever is slower is tried again so seldom that it costs a hundredth of the time.
-    The numbers are the same either way.
+    times as long as the work takes; or unless the cores are far apart and the network small. Whichever is slower is
+    tried again for some batches, so seldom that it costs a hundredth of the time. The numbers are the same either way.
     """
-    if job[TIME_ALONE] == 0:  # the first batch of all
-        job[TIME_TOGETHER], job[TIME_ALONE], job[WAIT] = time, time, FIRST_WAIT
+    alone = job[ALONE]
+    this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
+    if job[other] == 0:  # the first batch of all
+        job[this], job[other], job[WAIT] = time, time, FIRST_WAIT
         return
-    trial = job[WAIT] == 0
-    if job[ALONE] == 1:
-        job[TIME_ALONE] = time
-    else:
-        job[TIME_TOGETHER] = time if trial else (job[TIME_TOGETHER] + time) // 2
-    alone = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
-    if trial:
-        lost, best = abs(job[TIME_TOGETHER] - job[TIME_ALONE]), min(job[TIME_TOGETHER], job[TIME_ALONE])
-        job[WAIT] = FIRST_WAIT + 100 * lost // max(best, 1)
-    else:
-        job[WAIT] -= 1
-        if alone != job[ALONE]:  # perhaps a single stall: try again soon
-            job[WAIT] = min(job[WAIT], FIRST_WAIT)
-    job[ALONE] = alone if job[WAIT] > 0 else 1 - alone
+    job[WAIT] -= 1
+    if job[WAIT] >= 0:
+        job[this] = (job[this] + time) // 2
+        if job[this] > job[other]:  # perhaps a single stall: try again soon
+            job[ALONE], job[WAIT] = 1 - alone, min(job[WAIT], FIRST_WAIT)
+        elif job[WAIT] == 0:
+            job[ALONE] = 1 - alone
+    else:  # a trial; its first batch moves what it needs to the cores that need it
+        job[this] = time if job[WAIT] >= -2 else min(job[this], time)
+        if job[WAIT] == -TRIAL or time > 2 * job[other]:
+            lost, best = abs(job[this] - job[other]), min(job[this], job[other])
+            job[WAIT] = FIRST_WAIT - 100 * job[WAIT] * lost // max(best, 1)
+            job[ALONE] = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------
