@@ -202,6 +202,10 @@ class MLP:
     def _give_back(self, kind, *key, workspace):
         self._spare[kind] = key, workspace
 
+    def release(self):
+        """Give back the memory that is kept for the next call; where all rows were one batch, it is large."""
+        self._spare.clear()
+
     # ---- what it computes ----
 
     def predict(self, X, order=None):

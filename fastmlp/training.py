@@ -1,9 +1,10 @@
-"""Training from epoch to epoch: optimizers with their schedules, stopping, history. scikit-learn's rules."""
+"""Training by scikit-learn's rules: from epoch to epoch (optimizers, schedules, stopping, history) and by L-BFGS."""
 
 import dataclasses
 import warnings
 
 import numpy as np
+import scipy.optimize
 
 from fastmlp import _kernels as kernels
 
@@ -267,3 +268,59 @@ def train(
         warnings.warn("Training interrupted by user.", stacklevel=2)
         return True
     return False
+
+
+# ---- L-BFGS ----
+
+
+def flatten(weights, biases):
+    """All parameters in one vector of float64, weights of all layers before biases: what L-BFGS works on."""
+    return np.concatenate([np.ravel(array) for array in [*weights, *biases]], dtype=np.float64)
+
+
+def unflatten(flat, shapes):
+    """Weights and biases of layers of these shapes, two lists of views into such a vector."""
+    sizes = [n * m for n, m in shapes] + [m for _, m in shapes]
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=False)], parts[len(shapes) :]
+
+
+def loss_and_gradient(flat, network, data, alpha=0.0):
+    """Loss of all rows at these flattened parameters, which the network takes over, and its flattened gradient."""
+    network.set_parameters(*unflatten(flat, network.panels.shapes))
+    loss, *gradients = network.gradients(data, alpha)
+    return loss, flatten(*gradients)
+
+
+def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4):
+    """Train by L-BFGS: SciPy looks for the step, the network gives it loss and gradient of all rows at once.
+
+    Parameters
+    ----------
+    network : MLP
+        Of float64, as SciPy's numbers are. It starts with the parameters it has, and ends with the best.
+    data : Data
+        Made by `network.data`.
+    alpha : float, default=0.0
+        Weight of the L2 penalty.
+    max_iter, max_fun : int
+        Iterations, and evaluations of the loss, that are allowed.
+    tol : float, default=1e-4
+        It has converged when no element of the gradient is larger.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        `status` is 0 if it has converged; `x` are the flattened parameters.
+    """
+    result = scipy.optimize.minimize(
+        loss_and_gradient,
+        flatten(network.weights, network.biases),
+        args=(network, data, alpha),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+    )
+    network.set_parameters(*unflatten(result.x, network.panels.shapes))
+    network.release()
+    return result
