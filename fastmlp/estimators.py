@@ -27,6 +27,9 @@ from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
+# Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
+# older version has saved can be read: tests/frozen_models.py.
+_FORMAT = 1
 
 
 class BaseMultilayerPerceptron(BaseEstimator, ABC):
@@ -113,7 +116,17 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def __getstate__(self):
         """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        state = {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        return state | {"_fastmlp_format": _FORMAT}
+
+    def __setstate__(self, state):
+        found = state.get("_fastmlp_format", 0)
+        if found > _FORMAT:
+            raise ValueError(
+                f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
+                f" {_FORMAT}): upgrade fastmlp to load it."
+            )
+        super().__setstate__({name: value for name, value in state.items() if name != "_fastmlp_format"})
 
     # ---- the network behind the attributes ----
 

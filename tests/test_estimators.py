@@ -1092,10 +1092,16 @@ def by_joblib(model, folder, **how):
     return joblib.load(folder / "model.joblib", **how)
 
 
+def by_cloudpickle(model, folder):
+    return pickle.loads(pytest.importorskip("cloudpickle").dumps(model))
+
+
 COPIES = {
     "pickle": lambda model, folder: pickle.loads(pickle.dumps(model)),
     "pickle, protocol 2": lambda model, folder: pickle.loads(pickle.dumps(model, 2)),
     "joblib": by_joblib,
+    "joblib, compressed": lambda model, folder: joblib.load(*joblib.dump(model, folder / "model.joblib", 3)),
+    "cloudpickle": by_cloudpickle,
     "deepcopy": lambda model, folder: copy.deepcopy(model),
     "copy of a copy": lambda model, folder: copy.deepcopy(pickle.loads(pickle.dumps(model))),
 }
@@ -1121,13 +1127,16 @@ def test_a_copy_is_the_model(name, solver, how, tmp_path):
     assert state(model) == state(twin)
 
 
+@both_solvers
 @both_estimators
-def test_a_copy_in_a_mapped_file(name, tmp_path):
-    """Loaded with mmap_mode="r" a model predicts the same bits and can be fitted."""
-    model = trained(name, warm_start=True)
+def test_a_copy_in_a_mapped_file(name, solver, tmp_path):
+    """Loaded with mmap_mode="r" a model predicts the same bits, can be fitted and can go on."""
+    model = trained(name, warm_start=True, **SOLVERS[solver])
     twin = by_joblib(model, tmp_path, mmap_mode="r")
-    assert isinstance(twin.coefs_[0], np.memmap)
+    assert isinstance(twin.coefs_[0], np.memmap) and not twin.coefs_[0].flags.writeable
     assert bits(twin) == bits(model)
+    assert state(twin.partial_fit(X, TARGETS[name])) == state(model.partial_fit(X, TARGETS[name]))
+    twin = by_joblib(model, tmp_path, mmap_mode="r")
     assert state(twin.fit(X, TARGETS[name])) == state(model.fit(X, TARGETS[name]))
 
 
