@@ -5,6 +5,7 @@ it does anything, so they may be changed in place or replaced, and it is no part
 """
 
 import contextlib
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -127,6 +128,70 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 f" {_FORMAT}): upgrade fastmlp to load it."
             )
         super().__setstate__({name: value for name, value in state.items() if name != "_fastmlp_format"})
+
+    # ---- from and to scikit-learn ----
+
+    @staticmethod
+    @abstractmethod
+    def _sklearn_class():
+        """scikit-learn's class of this name, imported when it is needed."""
+
+    def to_sklearn(self):
+        """scikit-learn's own estimator in the same state: unfitted if this one is, else fitted.
+
+        Weights, and with 'adam' and 'sgd' the optimizer's moments, are copied: neither estimator sees what becomes of
+        the other, and both go on from here, in partial_fit or a warm start.
+
+        Returns
+        -------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        """
+        from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+
+        state = {name: value for name, value in vars(self).items() if name not in ("_network", "_optimizer")}
+        estimator = self._sklearn_class()()
+        vars(estimator).update(copy.deepcopy(state))
+        if hasattr(self, "_optimizer"):
+            ours = self._optimizer
+            theirs = {Adam: AdamOptimizer, SGD: SGDOptimizer}[type(ours)](
+                estimator.coefs_ + estimator.intercepts_, **{name: getattr(ours, name) for name in ours.parameters}
+            )
+            theirs.learning_rate = ours.learning_rate
+            for name in ours.progress + ours.moments:
+                # without momentum ours has no velocities, and those of theirs do not count
+                if (value := getattr(ours, name)) != []:
+                    setattr(theirs, name, value)
+            estimator._optimizer = theirs
+        return estimator
+
+    @classmethod
+    def from_sklearn(cls, estimator):
+        """An estimator of this class in the state of one of scikit-learn's, which stays as it is: see `to_sklearn`.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+            Of the same kind, fitted or not.
+
+        Returns
+        -------
+        estimator : object
+            Of this class.
+
+        Raises
+        ------
+        TypeError
+            If it is not of the same kind.
+        """
+        if not isinstance(estimator, cls._sklearn_class()):
+            raise TypeError(f"{cls.__name__}.from_sklearn takes scikit-learn's {cls.__name__}, got {estimator!r}.")
+        left_out = "_optimizer", "_coef_indptr", "_intercept_indptr"
+        ours = cls()
+        ours.__setstate__(copy.deepcopy({name: v for name, v in vars(estimator).items() if name not in left_out}))
+        if hasattr(estimator, "_optimizer"):
+            theirs = vars(estimator._optimizer)
+            ours._optimizer = (Adam if "ms" in theirs else SGD).from_state(ours._network_of_coefs(), theirs)
+        return ours
 
     # ---- the network behind the attributes ----
 
@@ -557,6 +622,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             max_fun=max_fun,
         )
 
+    @staticmethod
+    def _sklearn_class():
+        from sklearn.neural_network import MLPClassifier
+
+        return MLPClassifier
+
     # ---- targets ----
 
     def _validate_input(self, X, y, incremental, reset):
@@ -794,6 +865,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             n_iter_no_change=n_iter_no_change,
             max_fun=max_fun,
         )
+
+    @staticmethod
+    def _sklearn_class():
+        from sklearn.neural_network import MLPRegressor
+
+        return MLPRegressor
 
     # ---- targets ----
 
