@@ -6,6 +6,7 @@ it does anything, so they may be changed in place or replaced, and it is no part
 
 import contextlib
 import copy
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -24,6 +25,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastmlp._onnx import register_onnx
 from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
 
@@ -31,6 +33,12 @@ _STOCHASTIC_SOLVERS = ["sgd", "adam"]
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
 # older version has saved can be read: tests/frozen_models.py.
 _FORMAT = 1
+
+
+def _tell_skl2onnx():
+    """Where skl2onnx is loaded, it shall know the estimators; where it is not, nothing is done for it."""
+    if "skl2onnx" in sys.modules:
+        register_onnx()
 
 
 class BaseMultilayerPerceptron(BaseEstimator, ABC):
@@ -128,6 +136,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 f" {_FORMAT}): upgrade fastmlp to load it."
             )
         super().__setstate__({name: value for name, value in state.items() if name != "_fastmlp_format"})
+        _tell_skl2onnx()
 
     # ---- from and to scikit-learn ----
 
@@ -254,6 +263,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             raise
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
+        _tell_skl2onnx()
         with self._all_or_nothing():
             result = self._fit_or_raise(X, y, sample_weight, incremental)
         if self.solver == "lbfgs":
