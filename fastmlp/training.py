@@ -5,7 +5,6 @@ import types
 import warnings
 
 import numpy as np
-import scipy.optimize
 
 from fastmlp import _kernels as kernels
 from fastmlp._panels import Panels
@@ -348,6 +347,8 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4)
     result : scipy.optimize.OptimizeResult
         `status` is 0 if it has converged; `x` are the flattened parameters.
     """
+    import scipy.optimize  # here, so that who trains with Adam does not wait for it
+
     result = scipy.optimize.minimize(
         loss_and_gradient,
         flatten(network.weights, network.biases),
