@@ -141,7 +141,15 @@ class Panels:
         return raw[start : start + size * self.dtype.itemsize].view(self.dtype)
 
     def parameters(self):
-        """Room for all weights and biases, or for something that belongs to each of them: zeros."""
+        """All weights and biases: 0, but for what pads them."""
+        flat = self.zeros(self._size)
+        for i, m in enumerate(self.layer_units[1:], start=1):
+            start = self.layout[i, kernels.BIASES]
+            flat[start + m : start + pad(m, self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
+        return flat
+
+    def moments(self):
+        """Room for something that belongs to each parameter: zeros."""
         return self.zeros(self._size)
 
     def copies(self):
@@ -196,10 +204,8 @@ class Panels:
             self._fill(self._view(flat, self.layout[i, kernels.WEIGHTS], m, pad(n, ROWS)), W)
             start = self.layout[i, kernels.BIASES]
             flat[start : start + len(b)] = b
-            if copies is not None:
-                flat[start + len(b) : start + pad(len(b), self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
-                if i > 1 or self.layout[i, kernels.TRANSPOSED]:
-                    self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
+            if copies is not None and (i > 1 or self.layout[i, kernels.TRANSPOSED]):
+                self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
     def unpack(self, flat):
         """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out)."""

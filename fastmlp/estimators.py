@@ -350,11 +350,14 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
         self._network = self._network_of(layer_units, dtype)
         factor = 2.0 if self.activation == "logistic" else 6.0
-        parameters = self._network.initialize(self._random_state, factor)
-        self.t_, (self._best_coefs, self._best_intercepts) = 0, parameters
-        history = History(best_parameters=parameters)
+        self._network.initialize(self._random_state, factor)
+        self.t_, history = 0, History()
         if self.early_stopping:
             history.best_loss, history.validation_scores, history.best_validation_score = None, [], -np.inf
+            history.best_parameters = self._network.panels.unpack(self._network.parameters)
+        else:  # scikit-learn keeps the initial weights under these names, which nothing reads
+            self.__dict__.pop("_best_coefs", None)
+            self.__dict__.pop("_best_intercepts", None)
         return history
 
     def _history(self):
@@ -378,12 +381,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         self.best_loss_, self._no_improvement_count = history.best_loss, history.no_improvement_count
         self.validation_scores_ = history.validation_scores
         self.best_validation_score_ = history.best_validation_score
-        self._best_coefs, self._best_intercepts = history.best_parameters
-        self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
-        if not np.isfinite(self._network.parameters).all():
-            del self._network  # NaN has come into its padding
         if self.early_stopping:
+            self._best_coefs, self._best_intercepts = history.best_parameters
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+        else:
+            self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
 
     def _make_optimizer(self):
         if self.solver == "adam":

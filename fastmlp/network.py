@@ -90,7 +90,6 @@ class MLP:
         self.panels = Panels(self.layer_units, codes, self.dtype)
         self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
         self._spare, self._held = {}, None
-        self.set_parameters([np.zeros(shape) for shape in self.panels.shapes], map(np.zeros, self.layer_units[1:]))
 
     def __reduce__(self):
         *hidden, output = self.activations
@@ -121,6 +120,8 @@ class MLP:
         shapes = self.panels.shapes
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
+        if not np.isfinite(self.parameters).all():  # then NaN has come into the padding, too
+            self.parameters[:], self._copies[:] = self.panels.parameters(), 0
         self.panels.pack(weights, biases, self.parameters, self._copies)
         self._held = _fingerprint([*weights, *biases]) if self.panels.work <= _FINGERPRINT_UP_TO else None
 
@@ -136,11 +137,6 @@ class MLP:
         random_state : numpy.random.RandomState
         factor : float, default=6.0
             Of Glorot and Bengio (2010); scikit-learn takes 2 with logistic hidden layers, 6 with all others.
-
-        Returns
-        -------
-        weights, biases : list of ndarray
-            What was drawn, in the network's dtype.
         """
         weights, biases = [], []
         for n, m in self.panels.shapes:
@@ -148,7 +144,6 @@ class MLP:
             weights.append(random_state.uniform(-bound, bound, (n, m)).astype(self.dtype, copy=False))
             biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype, copy=False))
         self.set_parameters(weights, biases)
-        return weights, biases
 
     # ---- what goes in ----
 
@@ -289,7 +284,7 @@ class MLP:
             Shaped like `weights` and `biases`. As in scikit-learn, those of the squared error are of its sum over
             outputs, where the loss is the mean.
         """
-        flat, none = self.panels.parameters(), np.empty(0, self.dtype)
+        flat, none = self.panels.moments(), np.empty(0, self.dtype)
         loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha), flat, none)
         return loss, *self.panels.unpack(flat)
 

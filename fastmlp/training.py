@@ -25,8 +25,8 @@ class _Optimizer:
         self.step[kernels.LEARNING_RATE] = self.learning_rate_init = learning_rate
         self.step[kernels.DECAY_1], self.step[kernels.DECAY_2] = decay_1, decay_2
         self.step[kernels.EPSILON] = max(epsilon, np.finfo(dtype).tiny)  # 0 / (0 + epsilon) must be 0
-        self.first = self._panels.parameters() if moments > 0 else np.empty(0, dtype)
-        self.second = self._panels.parameters() if moments > 1 else np.empty(0, dtype)
+        self.first = self._panels.moments() if moments > 0 else np.empty(0, dtype)
+        self.second = self._panels.moments() if moments > 1 else np.empty(0, dtype)
 
     @classmethod
     def from_state(cls, network, state):

@@ -70,8 +70,9 @@ def trains_in_float64(library):
     rows = X.astype(np.float32)
     model = make("MLPClassifier", library, solver="lbfgs").fit(rows, LABELS)
     twin = make("MLPClassifier", library, solver="lbfgs", warm_start=True).fit(X, LABELS)
-    twin.coefs_ = [W.astype(np.float64) for W in model._best_coefs]
-    twin.intercepts_ = [b.astype(np.float64) for b in model._best_intercepts]
+    start = make("MLPClassifier", sklearn.neural_network).fit(rows, LABELS)
+    twin.coefs_ = [W.astype(np.float64) for W in start._best_coefs]
+    twin.intercepts_ = [b.astype(np.float64) for b in start._best_intercepts]
     return same(weights(model), weights(twin.fit(rows.astype(np.float64), LABELS)))
 
 
