@@ -1,6 +1,7 @@
 """solver="lbfgs": one call of the kernels per evaluation, nothing lost, the same words. Numbers: test_parity.py."""
 
 import copy
+import inspect
 import pickle
 import warnings
 
@@ -51,9 +52,10 @@ def test_gradient_is_that_of_the_loss(activation, output):
 def test_one_call_of_the_kernels_for_all_rows(monkeypatch):
     """Each evaluation is one batch of all rows, on all threads where it is large; the workspace is given back."""
     calls, epoch = [], kernels.epoch
+    names = inspect.signature(epoch.dispatcher.py_func).parameters
 
     def counted(*args):
-        calls.append(args)
+        calls.append(dict(zip(names, args, strict=True)))
         return epoch(*args)
 
     monkeypatch.setattr(kernels, "epoch", counted)
@@ -61,9 +63,7 @@ def test_one_call_of_the_kernels_for_all_rows(monkeypatch):
     rows = np.random.RandomState(0).normal(size=(700, 40))
     model = make("MLPRegressor", solver="lbfgs", hidden_layer_sizes=(50,), max_iter=3).fit(rows, rows[:, 0])
     assert model.n_iter_ == 3 and 3 < len(calls) < 10
-    for args in calls:
-        batch_size, threads = args[10], args[-2]
-        assert (len(args[9]), batch_size, threads) == (700, 700, 2)
+    assert all((len(call["order"]), call["batch_size"], call["threads"]) == (700, 700, 2) for call in calls)
     assert not model._network._spare
 
 
