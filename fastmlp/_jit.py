@@ -18,8 +18,9 @@ import types as python_types
 import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
@@ -141,15 +142,23 @@ def kernel(types_of_names, name=None):
 
 
 @contextlib.contextmanager
-def _no_garbage_collection():
-    """Compiling makes millions of objects that stay; to look through them again and again takes a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _compiling():
+    """Numba's settings while it compiles our kernels, which nobody else's functions must be compiled with.
+
+    Tiles are vectors already, so LLVM need not look for others (a fifth of the time), and all objects that Numba makes
+    stay, so Python need not look for garbage (a tenth).
+    """
+    settings = {"OPT": type(config.OPT)(1), "LOOP_VECTORIZE": 0, "SLP_VECTORIZE": 0}
+    with global_compiler_lock:  # no other thread compiles
+        before, collecting = {name: getattr(config, name) for name in settings}, gc.isenabled()
+        gc.disable()
+        try:
+            vars(config).update(settings)
+            yield
+        finally:
+            vars(config).update(before)
+            if collecting:
+                gc.enable()
 
 
 class Entry:
@@ -166,12 +175,11 @@ class Entry:
         dtypes = tuple(args[i].dtype for i in self._positions)
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
-            with _no_garbage_collection():
+            with _compiling():
                 for kernel in self._kernels:
                     kernel.load(bound)
-                result = self.dispatcher(*args)
+                self.dispatcher.compile(tuple(map(numba.typeof, args)))
             self._loaded.add(dtypes)
-            return result
         return self.dispatcher(*args)
 
 
