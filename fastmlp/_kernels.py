@@ -299,9 +299,16 @@ def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
 
 
 @inlined
-def forward_layers(layout, layers, first, last, height, P, Q, A):
-    """A_1 .. A_L for rows first..last."""
-    for i in range(1, layers + 1):
+def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
+    """A_0 .. A_L for `count` rows of X, those that `gather` takes, in rows of A from `first`."""
+    gather(layout, X, x, order, ordered, start, count, first, height, A)
+    forward_layers(layout, 1, layers, first, first + padded(count, ROWS), height, P, Q, A)
+
+
+@inlined
+def forward_layers(layout, lowest, layers, first, last, height, P, Q, A):
+    """A_i for rows first..last, from the lowest of these layers to the output."""
+    for i in range(lowest, layers + 1):
         forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
     if cell(layout, layers, ACTIVATION) == SOFTMAX:
         softmax(layout, layers, first, last, height, A)
@@ -385,8 +392,7 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
 def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
     """The outputs of `count` rows, computed in rows of A from `first`, to `out`."""
     panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
-    gather(layout, X, x, order, ordered, start, count, first, height, A)
-    forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, Q, A)
+    forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A)
     for r in range(count):
         for c in range(0, units, width):
             a = load(A, at(cell(layout, layers, VALUES), height, first + r, c, panel), 0, 1, 1)
@@ -441,6 +447,12 @@ def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
     else:
         for v in range(c, n, width):
             _gradient_narrow(layout, i, v, k, k_last, first, min(last, batch), height, A, D, G, g + v - c)
+
+
+@inlined
+def gradient_of_batch(layout, item, x, batch, height, A, D, G):
+    """The gradient of a work item over the whole batch; to G."""
+    gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------
@@ -522,8 +534,8 @@ def train_rows(
     P, Q, A, D, losses, G, grouped,
 ):  # fmt: skip
     """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
-    gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
-    forward_layers(layout, layers, first, last, height, P, Q, A)
+    count = min(last, batch) - first
+    forward_rows(layout, layers, X, x, order, True, start + first, count, first, height, P, Q, A)
     output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses)
     if kind != NOTHING:
         for i in range(layers, 1, -1):
@@ -536,7 +548,7 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
+    layout, items, first, last, x, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
@@ -547,7 +559,7 @@ def train_weights(
         if groups > 1:
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
-            gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
+            gradient_of_batch(layout, item, x, batch, height, A, D, G)
         step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, item[PLACE]))
 
 
@@ -604,7 +616,7 @@ def work(job, which, p, X, P, step):
         )  # fmt: skip
     elif which == WEIGHTS_PASS:
         train_weights(
-            layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
+            layout, items, shares[p], shares[p + 1], x, batch, height, kind, step, P, Q, memory(P, job[M_AT]),
             memory(P, job[V_AT]), A, D, skip(losses, tiles), skip(G, p * job[ROOM]), groups, size,
         )  # fmt: skip
     else:  # each thread has its own block of rows of A

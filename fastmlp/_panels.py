@@ -38,6 +38,9 @@ class Panels:
         The kernels' code of each layer's activation, from the first hidden layer to the output.
     dtype : numpy.dtype
         float32 or float64.
+    sparse : bool, default=False
+        Whether training on sparse X must be possible: then W_1 is stored with the moments, never W_1', and the rows of
+        its work items are blocks of `block` rows, a power of two.
 
     Attributes
     ----------
@@ -49,8 +52,9 @@ class Panels:
         Multiply-adds that one row needs to go forward.
     """
 
-    def __init__(self, layer_units, activations, dtype):
+    def __init__(self, layer_units, activations, dtype, sparse=False):
         self.layer_units, self.activations, self.dtype = tuple(layer_units), tuple(activations), np.dtype(dtype)
+        self.sparse = sparse
         self.shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
         self.lanes = lanes_of(self.dtype)
         self.panel = VECS * self.lanes
@@ -60,7 +64,7 @@ class Panels:
         self.layout[1:, kernels.ACTIVATION] = self.activations
         self._size = self._copy_size = 0
         for i, (n, m) in enumerate(self.shapes, start=1):
-            transposed = self._cost(m, n) < self._cost(n, m)
+            transposed = self._cost(m, n) < self._cost(n, m) and not (sparse and i == 1)
             rows, columns = (m, n) if transposed else (n, m)
             self.layout[i, kernels.TRANSPOSED] = transposed
             self.layout[i, kernels.WEIGHTS] = self._size
@@ -70,10 +74,17 @@ class Panels:
             self.layout[i, kernels.COPY] = self._copy_size
             if i > 1 or transposed:  # the way back ends at the first layer's deltas
                 self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
+        self.block = 1 << min(max(ROWS, self.work // _ITEMS // self.panel), _ITEM_ROWS).bit_length() - 1
         self.items, self._costs = self._cut()
 
+    @property
+    def blocks(self):
+        """How many blocks of rows W_1 has."""
+        return -(-self.layer_units[0] // self.block)
+
     def __reduce__(self):
-        return Panels, (self.layer_units, self.activations, self.dtype)  # other processors have other panels
+        # made anew: other processors have other panels
+        return Panels, (self.layer_units, self.activations, self.dtype, self.sparse)
 
     def _cost(self, rows, columns):
         """Of the gradient's tiles, about: narrow ones take more than half the time of full ones."""
@@ -92,6 +103,8 @@ class Panels:
             for c in range(0, m, self.panel):
                 columns = min(self.panel, pad(m - c, self.lanes))
                 rows = pad(min(max(1, self.work // _ITEMS // columns), _ITEM_ROWS), ROWS)
+                if self.sparse and i == 1:
+                    rows = self.block
                 items += [(i, c, k, min(k + rows, pad(n, ROWS))) for k in range(0, n, rows)]
                 costs += [self._cost(last - k, columns) for _, _, k, last in items[len(costs) :]]
             items += [(i, c, 0, 0) for c in range(0, self.layer_units[i], self.panel)]
@@ -148,29 +161,39 @@ class Panels:
         """Room for the transposed copies of all matrices."""
         return self.zeros(self._copy_size)
 
-    def _layout_for(self, height):
-        """The layout with the offsets for batches of `height` rows, and how many activations and deltas they have."""
+    def _layout_for(self, height, sparse):
+        """The layout with the offsets for batches of `height` rows, and how many activations and deltas they have.
+
+        Of sparse X there is no A_0.
+        """
         layout, values, deltas = self.layout.copy(), 0, 0
         for i, n in enumerate(self.layer_units):
             layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = values, deltas
-            values += height * pad(n, self.panel)
+            values += height * pad(n, self.panel) * (i > 0 or not sparse)
             deltas += height * pad(n, self.panel) * (i > 0)
         return layout, values, deltas
 
-    def workspace_to_predict(self, height):
+    def workspace_to_predict(self, height, sparse):
         """Layout and activations for `height` rows at a time, a job, and the numbers of a step that is not taken."""
-        layout, values, _ = self._layout_for(height)
+        layout, values, _ = self._layout_for(height, sparse)
         return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64), np.zeros(kernels.STEP)
 
-    def workspace_to_train(self, batch_size, threads):
+    def workspace_to_train(self, batch_size, threads, sparse):
         """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
-        layout, values, deltas = self._layout_for(height)
+        if sparse:  # each item adds up its nonzeros, and threads share rows
+            groups, by_layers = 1, False
+        layout, values, deltas = self._layout_for(height, sparse)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
         losses = np.zeros(height // ROWS + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
+
+    def workspace_to_sort(self, count, threads):
+        """Room for so many nonzeros of a batch in another order: where each thread's blocks start, places, amounts."""
+        starts = np.zeros(threads * (self.blocks + 2), np.int64)
+        return starts, np.zeros(2 * count, np.int32), self.zeros(count)
 
     # ---- in and out ----
 
