@@ -209,8 +209,10 @@ class Panels:
 
     def matrix(self, flat, start, rows, columns, height):
         """The matrix that is stored from `start`: a copy."""
-        view = self._view(flat, start, columns, height)[:, :rows]
-        return np.array(view.transpose(1, 0, 2).reshape(rows, -1)[:, :columns], order="C")
+        matrix = np.empty((rows, columns), flat.dtype)
+        for panel, c in zip(self._view(flat, start, columns, height), range(0, columns, self.panel), strict=True):
+            matrix[:, c : c + self.panel] = panel[:rows, : columns - c]
+        return matrix
 
     def pack(self, weights, biases, flat, copies=None):
         """Write weights and biases of all layers to where the kernels look for them, and copies if there is room."""
