@@ -302,13 +302,8 @@ def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
 def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
     """A_0 .. A_L for `count` rows of X, those that `gather` takes, in rows of A from `first`."""
     gather(layout, X, x, order, ordered, start, count, first, height, A)
-    forward_layers(layout, 1, layers, first, first + padded(count, ROWS), height, P, Q, A)
-
-
-@inlined
-def forward_layers(layout, lowest, layers, first, last, height, P, Q, A):
-    """A_i for rows first..last, from the lowest of these layers to the output."""
-    for i in range(lowest, layers + 1):
+    last = first + padded(count, ROWS)
+    for i in range(1, layers + 1):
         forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
     if cell(layout, layers, ACTIVATION) == SOFTMAX:
         softmax(layout, layers, first, last, height, A)
@@ -449,12 +444,6 @@ def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
             _gradient_narrow(layout, i, v, k, k_last, first, min(last, batch), height, A, D, G, g + v - c)
 
 
-@inlined
-def gradient_of_batch(layout, item, x, batch, height, A, D, G):
-    """The gradient of a work item over the whole batch; to G."""
-    gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
-
-
 # ---- steps ------------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +537,7 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, x, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
+    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
@@ -559,7 +548,7 @@ def train_weights(
         if groups > 1:
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
-            gradient_of_batch(layout, item, x, batch, height, A, D, G)
+            gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
         step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, item[PLACE]))
 
 
@@ -616,7 +605,7 @@ def work(job, which, p, X, P, step):
         )  # fmt: skip
     elif which == WEIGHTS_PASS:
         train_weights(
-            layout, items, shares[p], shares[p + 1], x, batch, height, kind, step, P, Q, memory(P, job[M_AT]),
+            layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
             memory(P, job[V_AT]), A, D, skip(losses, tiles), skip(G, p * job[ROOM]), groups, size,
         )  # fmt: skip
     else:  # each thread has its own block of rows of A

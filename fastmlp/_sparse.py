@@ -24,37 +24,70 @@ from fastmlp import _jit
 from fastmlp import _kernels as kernels
 from fastmlp._jit import inlined
 from fastmlp._kernels import (
+    A_AT,
     ACTIVATION,
     BATCH,
     BIASES,
     COLUMN,
+    D_AT,
     DELTAS,
     EXP,
     FIRST,
+    G_AT,
+    HEIGHT,
+    ITEM,
+    ITEMS_AT,
     KIND,
     LAST,
     LAYER,
+    LAYOUT_AT,
     LOGISTIC,
+    LOSSES_AT,
+    M_AT,
     NOTHING,
     ORDER_AT,
+    PLACE,
+    Q_AT,
     RELU,
+    ROOM,
     ROWS_PASS,
+    SHARES_AT,
+    SOFTMAX,
     START,
     STRIDES_AT,
     TANH,
     THREADS,
     UNITS,
+    V_AT,
     VALUES,
+    WEIGHTS_PASS,
     activate,
     at,
     cell,
-    forward_layers,
+    forward_panels,
     gradient_item,
     kernel,
     padded,
+    softmax,
+    step_item,
     weights_forward,
 )
-from fastmlp._tile import ROWS, VECS, lanes, load, maximum, memory, memory_of_int32, number, outer, skip, store, zeros
+from fastmlp._tile import (
+    ROWS,
+    VECS,
+    flush_denormals,
+    lanes,
+    load,
+    maximum,
+    memory,
+    memory_of_int32,
+    number,
+    outer,
+    restore_denormals,
+    skip,
+    store,
+    zeros,
+)
 
 # columns of x: where memory is; log2 of the columns in a block, how many blocks there are, and lists of nonzeros
 INDPTR_AT, INDICES_AT, ENDS_AT, STARTS_AT, PLACES_AT, AMOUNTS_AT, SHIFT, BLOCKS, LISTS, COLUMNS = range(10)
@@ -107,7 +140,11 @@ def forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, 
 def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
     """A_1 .. A_L for `count` rows of X, in rows of A from `first`."""
     forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, P, Q, A)
-    forward_layers(layout, 2, layers, first, first + padded(count, ROWS), height, P, Q, A)
+    last = first + padded(count, ROWS)
+    for i in range(2, layers + 1):
+        forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
+    if cell(layout, layers, ACTIVATION) == SOFTMAX:
+        softmax(layout, layers, first, last, height, A)
 
 
 @kernel
@@ -153,24 +190,37 @@ def gradient_nonzeros(layout, item, x, height, D, G):
             store(sum_, G, g, 0)
 
 
-@inlined
-def gradient_of_batch(layout, item, x, batch, height, A, D, G):
-    """The gradient of a work item over the whole batch; to G."""
-    if item[LAYER] == 1 and item[FIRST] < item[LAST]:
-        gradient_nonzeros(layout, item, x, height, D, G)
-    else:
-        gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
+@kernel
+def train_weights_on_nonzeros(job, p, P, step):
+    """Thread p's part of the pass over the weights."""
+    layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
+    Q, M, V, A = memory(P, job[Q_AT]), memory(P, job[M_AT]), memory(P, job[V_AT]), memory(P, job[A_AT])
+    D, G, x = memory(P, job[D_AT]), skip(memory(P, job[G_AT]), p * job[ROOM]), memory(job, job[STRIDES_AT])
+    kind, batch, height, rows = job[KIND], job[BATCH], job[HEIGHT], padded(job[BATCH], ROWS)
+    squares, denormals = skip(memory(step, job[LOSSES_AT]), rows // ROWS), flush_denormals()
+    for j in range(shares[p], shares[p + 1]):
+        item = skip(items, j * ITEM)
+        if kind != NOTHING:
+            if item[LAYER] == 1 and item[FIRST] < item[LAST]:
+                gradient_nonzeros(layout, item, x, height, D, G)
+            else:
+                gradient_item(layout, item, 0, rows, batch, height, A, D, G, 0)
+        step_item(layout, item, kind, step, P, Q, M, V, G, 0, 1, 0, skip(squares, item[PLACE]))
+    restore_denormals(denormals)
 
 
-_passes = _jit.variant(kernels.work, "_of_nonzeros", forward_rows=forward_rows, gradient_of_batch=gradient_of_batch)
+_other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows)
 
 
 @kernel
 def work_on_nonzeros(job, which, p, X, P, step):
     """What thread p does of a pass."""
-    if which == ROWS_PASS and job[KIND] != NOTHING:
-        sort_nonzeros(job, p, X, P)
-    _passes(job, which, p, X, P, step)
+    if which == WEIGHTS_PASS:
+        train_weights_on_nonzeros(job, p, P, step)
+    else:
+        if which == ROWS_PASS and job[KIND] != NOTHING:
+            sort_nonzeros(job, p, X, P)
+        _other_passes(job, which, p, X, P, step)
 
 
 epoch, predict = (_jit.variant(entry, "_sparse", work=work_on_nonzeros) for entry in (kernels.epoch, kernels.predict))
