@@ -385,14 +385,13 @@ class MLP:
         layout, A, D, gradients, groups, losses, items, shares, by_layers, job = workspace
         self._held, epoch, x = None, kernels.epoch, data.x
         if sparse:
-            ends, epoch = _nonzeros_before(data.sparse, order), _sparse.epoch
+            epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)
             most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
-            room = 1 << most.bit_length(), threads
+            room = 1 << most.bit_length(), threads  # mostly the same from epoch to epoch
             sorting = self._take("sort", *room)
-            x = np.concatenate([
-                data.x, [a.ctypes.data for a in (ends, *sorting)],
-                [self.panels.block.bit_length() - 1, self.panels.blocks, threads],
-            ])  # fmt: skip
+            addresses = [array.ctypes.data for array in (ends, *sorting)]
+            _, x = _flat(data.sparse)
+            x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads])
         loss = epoch(
             job, layout, items, shares, data.X, x, data.Y, data.weights, data.n_samples, order,
             batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
