@@ -18,6 +18,8 @@ _ITEMS = 64
 _ITEM_ROWS = 128
 # Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
 _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 5_000
+# A step costs as much as the gradient from so many rows.
+_STEP_ROWS = 64
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -111,7 +113,7 @@ class Panels:
             costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
         return np.array([(*item, place) for place, item in enumerate(items)], np.int64), np.array(costs)
 
-    def shares(self, threads, by_layers):
+    def shares(self, threads, by_layers, costs=None):
         """The work items in the order of the threads that own them, and where each thread's share starts and ends.
 
         A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
@@ -122,7 +124,7 @@ class Panels:
             last = panels[self.items[:, kernels.LAYER] - self.layout[self.items[:, kernels.LAYER], kernels.TRANSPOSED]]
             owners = ((self.items[:, kernels.COLUMN] // self.panel + 1) * threads - 1) // last
         else:
-            done = np.cumsum(self._costs)
+            done = np.cumsum(self._costs if costs is None else costs)
             owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)
         order = np.argsort(owners, kind="stable")
         return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
@@ -181,13 +183,15 @@ class Panels:
     def workspace_to_train(self, batch_size, threads, sparse):
         """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
-        if sparse:  # each item adds up its nonzeros, and threads share rows
-            groups, by_layers = 1, False
+        costs = None
+        if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
+            groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // self.panel)
+            costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layout, values, deltas = self._layout_for(height, sparse)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
         losses = np.zeros(height // ROWS + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
-        items, shares = self.shares(threads, by_layers)
+        items, shares = self.shares(threads, by_layers and not sparse, costs)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
 
     def workspace_to_sort(self, count, threads):

@@ -11,7 +11,8 @@ and a work item, the rows W_1[block] of a panel, sums up its gradient from the b
 
 For that each thread sorts the nonzeros of its rows by blocks of columns before it takes these rows forward. In a block
 they stand as in the batch, and an item takes them from one thread's list after the other: so every sum has the same
-order for any number of threads. W_1, not W_1', must stand in P: see `Panels`.
+order for any number of threads. W_1, not W_1', must stand in P: see `Panels`. Where layer 1 has panels for all threads
+they share those, layer by layer as with wide dense ones, so that each reads the weights that it steps.
 
 Here `x` holds addresses and numbers, below, in place of strides. Of the batch's nonzeros in their new order `places`
 has row and column in turns, `amounts` the values; those of block b that thread p has sorted are the ones from starts[b]
@@ -33,7 +34,9 @@ from fastmlp._kernels import (
     DELTAS,
     EXP,
     FIRST,
+    FORWARD_PASS,
     G_AT,
+    GATHER_PASS,
     HEIGHT,
     ITEM,
     ITEMS_AT,
@@ -47,6 +50,7 @@ from fastmlp._kernels import (
     NOTHING,
     ORDER_AT,
     PLACE,
+    PREDICTION,
     Q_AT,
     RELU,
     ROOM,
@@ -56,6 +60,7 @@ from fastmlp._kernels import (
     START,
     STRIDES_AT,
     TANH,
+    THIS_LAYER,
     THREADS,
     UNITS,
     V_AT,
@@ -102,10 +107,10 @@ def product(tile, X, indices, first, last, W, w, panel):
 
 
 @kernel
-def forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, P, Q, A):
+def forward_nonzeros(layout, X, x, order, ordered, start, count, first, c_first, c_last, height, P, Q, A):
     """A_1 = f(X W_1 + b_1) for the rows order[start + r], or start + r, r < count, in rows of A from `first`.
 
-    In the rows that fill the last tile it is f(b_1).
+    Of it the panels from column c_first to c_last. In the rows that fill the last tile it is f(b_1).
     """
     n, f, panel, width = cell(layout, 1, UNITS), cell(layout, 1, ACTIVATION), VECS * lanes(A), lanes(A)
     floor, b = number(A, 0 if f == RELU else -np.inf), cell(layout, 1, BIASES)
@@ -119,7 +124,7 @@ def forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, 
                 row = order[row]
             k, k_last = indptr[row], indptr[row + 1]
         out = at(cell(layout, 1, VALUES), height, first + r, 0, panel)
-        for c in range(0, n, panel):
+        for c in range(c_first, c_last, panel):
             if n - c > (VECS - 1) * width:
                 z = load(P, b + c, 0, 1, VECS)
                 z = product(z, X, indices, k, k_last, W, at(w, w_height, 0, c, panel), panel)
@@ -131,7 +136,7 @@ def forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, 
                     store(maximum(z, floor), A, at(out, height, 0, v, panel), 0)
     if f == LOGISTIC or f == TANH or f == EXP:
         for r in range(first, first + padded(count, ROWS), ROWS):
-            for c in range(0, n, panel):
+            for c in range(c_first, c_last, panel):
                 out = at(cell(layout, 1, VALUES), height, r, c, panel)
                 activate(f, A, out, min(panel, padded(n - c, width)))
 
@@ -139,7 +144,7 @@ def forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, 
 @inlined
 def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
     """A_1 .. A_L for `count` rows of X, in rows of A from `first`."""
-    forward_nonzeros(layout, X, x, order, ordered, start, count, first, height, P, Q, A)
+    forward_nonzeros(layout, X, x, order, ordered, start, count, first, 0, cell(layout, 1, UNITS), height, P, Q, A)
     last = first + padded(count, ROWS)
     for i in range(2, layers + 1):
         forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
@@ -197,7 +202,7 @@ def train_weights_on_nonzeros(job, p, P, step):
     Q, M, V, A = memory(P, job[Q_AT]), memory(P, job[M_AT]), memory(P, job[V_AT]), memory(P, job[A_AT])
     D, G, x = memory(P, job[D_AT]), skip(memory(P, job[G_AT]), p * job[ROOM]), memory(job, job[STRIDES_AT])
     kind, batch, height, rows = job[KIND], job[BATCH], job[HEIGHT], padded(job[BATCH], ROWS)
-    squares, denormals = skip(memory(step, job[LOSSES_AT]), rows // ROWS), flush_denormals()
+    squares = skip(memory(step, job[LOSSES_AT]), rows // ROWS)
     for j in range(shares[p], shares[p + 1]):
         item = skip(items, j * ITEM)
         if kind != NOTHING:
@@ -206,7 +211,6 @@ def train_weights_on_nonzeros(job, p, P, step):
             else:
                 gradient_item(layout, item, 0, rows, batch, height, A, D, G, 0)
         step_item(layout, item, kind, step, P, Q, M, V, G, 0, 1, 0, skip(squares, item[PLACE]))
-    restore_denormals(denormals)
 
 
 _other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows)
@@ -215,12 +219,23 @@ _other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows)
 @kernel
 def work_on_nonzeros(job, which, p, X, P, step):
     """What thread p does of a pass."""
+    denormals = flush_denormals() if which != PREDICTION else 0
+    if job[KIND] != NOTHING and (which == ROWS_PASS or which == GATHER_PASS):
+        sort_nonzeros(job, p, X, P)
     if which == WEIGHTS_PASS:
         train_weights_on_nonzeros(job, p, P, step)
-    else:
-        if which == ROWS_PASS and job[KIND] != NOTHING:
-            sort_nonzeros(job, p, X, P)
+    elif which == FORWARD_PASS and job[THIS_LAYER] == 1:  # each thread has its own panels
+        layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
+        n, panel, threads = cell(layout, 1, UNITS), VECS * lanes(P), job[THREADS]
+        panels, Q, A = padded(n, panel) // panel, memory(P, job[Q_AT]), memory(P, job[A_AT])
+        c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
+        forward_nonzeros(
+            layout, X, x, order, True, job[START], job[BATCH], 0, c_first, c_last, job[HEIGHT], P, Q, A
+        )  # fmt: skip
+    elif which != GATHER_PASS:
         _other_passes(job, which, p, X, P, step)
+    if which != PREDICTION:
+        restore_denormals(denormals)
 
 
 epoch, predict = (_jit.variant(entry, "_sparse", work=work_on_nonzeros) for entry in (kernels.epoch, kernels.predict))
