@@ -379,6 +379,8 @@ class MLP:
         order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
         sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
         if sparse:
+            if not self.sparse or data.sparse.shape[1] != self.layer_units[0]:
+                raise ValueError("The sparse data was made for another network.")
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = self._take("train", batch_size, threads, sparse)

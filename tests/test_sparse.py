@@ -421,6 +421,17 @@ def test_broken_matrices_are_refused(case, form):
             use(broken(form, **changes))
 
 
+@pytest.mark.parametrize("other", [MLP([90, 3, 3]), MLP([40, 3, 3], sparse=True)], ids=["dense", "narrower"])
+def test_data_of_another_network_is_refused(other):
+    """Its nonzeros would lead elsewhere; the parameters stay as they were."""
+    X, before = csr(np.eye(5, 90)), bits(other)
+    data = MLP([90, 3, 3], sparse=True).data(X, np.zeros(5, int))
+    for use in other.loss, other.gradients, lambda data: other.train_epoch(data, SGD(other), 2):
+        with pytest.raises(ValueError, match="another network"):
+            use(data)
+    assert bits(other) == before
+
+
 BAD_SHAPES = {"too narrow": (5, 2), "too wide": (5, 4), "no rows, too wide": (0, 4)}
 
 
