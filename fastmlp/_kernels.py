@@ -44,27 +44,40 @@ from fastmlp._tile import (
     ROWS,
     VECS,
     address,
+    atomic_add,
+    atomic_load,
+    atomic_replace,
+    column,
     column_sum,
     exp,
+    first_of,
     flush_denormals,
+    give_way,
     lanes,
     load,
+    load_column,
     load_part,
+    log,
     logistic,
     maximum,
     memory,
+    minimum,
     multiply_add,
     number,
     outer,
+    pause,
+    pick,
     pointer,
     precision,
+    prefetch,
     restore_denormals,
     row_max,
     row_sum,
-    set_column,
+    row_totals,
     skip,
     sqrt,
     store,
+    store_column,
     store_part,
     store_transposed,
     tanh,
@@ -78,8 +91,8 @@ from fastmlp._tile import (
 # in the other, and whether it is W_i' that stands in P
 UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
-# layers of at most so many units go forward by dot products
-DOTS = 4
+# layers of at most so many units are few columns: they go forward by dot products, and a vector serves as many rows
+FEW = 4
 # how far a sum runs at a time, in rows of a panel that stay in the first-level cache; a multiple of all panels
 CHUNK = 192
 # what the pass over the weights does with a gradient
@@ -88,16 +101,21 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases; last the item's place among all, however they are dealt out
 LAYER, COLUMN, FIRST, LAST, PLACE, ITEM = range(6)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, STEP = range(9)
-# the passes, and the columns of a job, which tells a thread what it needs for them: where memory is, and numbers
-ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS, PREDICTION = range(7)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, STEP = range(10)
+# the passes over a batch
+ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS = range(6)
+# columns of a job, which tells threads all they need: where memory is, numbers, and last what they tell each other
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, THIS_LAYER, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, START, BATCH, HEIGHT, KIND, GROUPS, SIZE,
-    ROOM, THREADS, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, JOB,
+    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE, ROOM,
+    BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER,
 ) = range(33)  # fmt: skip
-# after how many batches at least it is tried whether one thread is faster than all, or the other way
-FIRST_WAIT = 4
+HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
+# How often a thread looks for the others until it gives way, and until it does without them.
+SPINS, PATIENCE, CLOSED = 2_000, 6_000, -(2**40)
+# after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
+# and if some threads did not come, which is as slow as anything
+FIRST_WAIT, TRIAL, LONG_WAIT, NEVER = 4, 4, 1_000, 2**40
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -161,6 +179,15 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
 
 
 @inlined
+def fetch_rows(X, x, order, first, last, n):
+    """Have rows order[first:last] of X brought to this core's cache, to be gathered soon."""
+    for r in range(first, last):
+        row = x[0] + order[r] * x[1]
+        for o in range(row, row + n, lanes(X)):
+            prefetch(X, o)
+
+
+@inlined
 def weights_forward(layout, i, P, Q, width):
     """Where the panels of W_i are: memory, offset, height."""
     n = cell(layout, i - 1, UNITS)
@@ -178,20 +205,25 @@ def weights_backward(layout, i, P, Q, width):
     return Q, cell(layout, i, COPY), padded(n, width)
 
 
+@inlined
+def activated(f, z):
+    """f of a tile, for the activations that take more than a comparison."""
+    if f == LOGISTIC:
+        z = logistic(z)
+    elif f == TANH:
+        z = tanh(z)
+    elif f == EXP:
+        z = exp(z)
+    return z
+
+
 @kernel
 def activate(f, A, start, columns):
     """f of the numbers of a tile that is in the first-level cache, a vector at a time."""
     panel = VECS * lanes(A)
     for row in range(start, start + ROWS * panel, panel):
         for o in range(row, row + columns, lanes(A)):
-            a = load(A, o, 0, 1, 1)
-            if f == LOGISTIC:
-                a = logistic(a)
-            elif f == TANH:
-                a = tanh(a)
-            else:
-                a = exp(a)
-            store(a, A, o, 0)
+            store(activated(f, load(A, o, 0, 1, 1)), A, o, 0)
 
 
 def _forward(vecs):
@@ -226,17 +258,13 @@ def forward_dots(layout, i, first, last, height, P, Q, A):
     floor = number(A, 0 if f == RELU else -np.inf)
     W, w, w_height = weights_backward(layout, i, P, Q, width)
     for r in range(first, last, ROWS):
-        z = load(P, cell(layout, i, BIASES), 0, ROWS, 1)
         for j in range(cell(layout, i, UNITS)):
             sum_ = zeros(A, ROWS, 1)
             for k in range(0, n, width):
                 a = load(A, at(cell(layout, i - 1, VALUES), height, r, k, panel), panel, ROWS, 1)
                 sum_ = multiply_add(a, load(W, at(w, w_height, j, k, panel), 0, ROWS, 1), sum_)
-            z = set_column(z, j, z + row_sum(sum_))
-        out = at(cell(layout, i, VALUES), height, r, 0, panel)
-        store(maximum(z, floor), A, out, panel)
-        if f == LOGISTIC or f == TANH or f == EXP:
-            activate(f, A, out, width)
+            z = maximum(row_totals(sum_) + P[cell(layout, i, BIASES) + j], floor)
+            store_column(activated(f, z), A, at(cell(layout, i, VALUES), height, r, j, panel), panel)
 
 
 def _backward(vecs):
@@ -271,11 +299,11 @@ _forward_wide, _forward_narrow = _forward(VECS), _forward(1)
 _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 
 
-@inlined
+@kernel
 def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i, UNITS), lanes(A)
-    if n <= min(DOTS, width) and (i > 1 or cell(layout, i, TRANSPOSED)):
+    if n <= FEW and (i > 1 or cell(layout, i, TRANSPOSED)):
         forward_dots(layout, i, first, last, height, P, Q, A)
         return
     for c in range(c_first, c_last, VECS * width):
@@ -286,7 +314,7 @@ def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
                 _forward_narrow(layout, i, v, first, last, height, P, Q, A)
 
 
-@inlined
+@kernel
 def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D):
     """delta_{i-1} for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i - 1, UNITS), lanes(A)
@@ -298,7 +326,7 @@ def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
                 _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
 
 
-@inlined
+@kernel
 def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
     """A_0 .. A_L for `count` rows of X, those that `gather` takes, in rows of A from `first`."""
     gather(layout, X, x, order, ordered, start, count, first, height, A)
@@ -315,72 +343,120 @@ def softmax(layout, layers, first, last, height, A):
     n, panel, width = cell(layout, layers, UNITS), VECS * lanes(A), lanes(A)
     for r in range(first, last, ROWS):
         z = at(cell(layout, layers, VALUES), height, r, 0, panel)
-        top, sum_ = load(A, z, panel, ROWS, 1), zeros(A, ROWS, 1)
-        for c in range(width, n, width):
-            top = maximum(top, load(A, at(z, height, 0, c, panel), panel, ROWS, 1))
-        top = row_max(top)
-        for c in range(0, n, width):
-            o = at(z, height, 0, c, panel)
-            e = exp(load(A, o, panel, ROWS, 1) - top)
-            store(e, A, o, panel)
-            sum_ = sum_ + e
-        sum_ = row_sum(sum_)
-        for c in range(0, n, width):
-            o = at(z, height, 0, c, panel)
-            store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
+        if n <= FEW:
+            highest, sums = load_column(A, z, panel), column(A, 0)
+            for j in range(1, n):
+                highest = maximum(highest, load_column(A, z + j, panel))
+            for j in range(n):
+                e = exp(load_column(A, z + j, panel) - highest)
+                store_column(e, A, z + j, panel)
+                sums = sums + e
+            for j in range(n):
+                store_column(load_column(A, z + j, panel) / sums, A, z + j, panel)
+        else:
+            top, sum_ = load(A, z, panel, ROWS, 1), zeros(A, ROWS, 1)
+            for c in range(width, n, width):
+                top = maximum(top, load(A, at(z, height, 0, c, panel), panel, ROWS, 1))
+            top = row_max(top)
+            for c in range(0, n, width):
+                o = at(z, height, 0, c, panel)
+                e = exp(load(A, o, panel, ROWS, 1) - top)
+                store(e, A, o, panel)
+                sum_ = sum_ + e
+            sum_ = row_sum(sum_)
+            for c in range(0, n, width):
+                o = at(z, height, 0, c, panel)
+                store(load(A, o, panel, ROWS, 1) / sum_, A, o, panel)
 
 
 @inlined
-def clipped(p, eps):
-    """A probability as the loss takes it: in [eps, 1 - eps], but NaN stays."""
-    p = np.float64(p)
-    return eps if p < eps else 1 - eps if p > 1 - eps else p
+def log_clipped(p, eps, one):
+    """ln of a probability as the loss takes it: in [eps, 1 - eps], but NaN stays."""
+    return log(minimum(maximum(p, eps), one - eps))
+
+
+@inlined
+def loss_of(f, p, y, eps, one):
+    """The loss that belongs to output f, number by number, but for softmax.
+
+    scikit-learn's: half the squared error, the binary cross-entropy, half the Poisson deviance.
+    """
+    if f == IDENTITY:
+        loss = (p - y) * (p - y) * (one / (one + one))
+    elif f == LOGISTIC:
+        loss = (y - one) * log_clipped(one - p, eps, one) - y * log_clipped(p, eps, one)
+    else:
+        loss = where_nonzero(y, y * log(y / p)) - y + p
+    return loss
+
+
+@kernel
+def deltas_of_few(layout, layers, Y, weights, weight_stride, order, start, batch, tile, height, A, D, losses):
+    """`output_deltas` for a tile of rows of a layer of few units, unit by unit."""
+    panel, one, eps = VECS * lanes(A), number(A, 1), number(A, precision(A))
+    n, f, rows = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION), batch - tile
+    a = at(cell(layout, layers, VALUES), height, tile, 0, panel)
+    d = at(cell(layout, layers, DELTAS), height, tile, 0, panel)
+    row_weights, loss, chosen = pick(weights, weight_stride, 0, order, start, rows), column(A, 0), column(A, 0)
+    for j in range(n):
+        p = load_column(A, a + j, panel)
+        if f == SOFTMAX:
+            y = one - where_nonzero(pick(Y, 1, 0, order, start, rows) - number(A, j), column(A, 1))
+            chosen = chosen + p * y
+        else:
+            y = pick(Y, n, j, order, start, rows)
+            loss = loss + loss_of(f, p, y, eps, one)
+        store_column((p - y) * row_weights, D, d + j, panel)
+    if f == SOFTMAX:
+        loss = loss - log_clipped(chosen, eps, one)
+    losses[tile] = total(loss * row_weights)
 
 
 @kernel
 def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses):
-    """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch); each tile's loss goes to `losses`.
+    """delta_L = (A_L - Y) * weight for rows first..last (0 beyond the batch).
 
-    The losses are scikit-learn's: half the squared error, the Poisson deviance by halves, the cross-entropy of
-    probabilities clipped to [eps, 1 - eps]; summed over outputs and rows, times the rows' weights.
+    The loss of each tile of rows goes to its first row's place in `losses`: summed over outputs and rows, times the
+    rows' weights. That of softmax is -ln of the probability of a row's class.
     """
-    panel, width = VECS * lanes(A), lanes(A)
+    panel, width, one, eps = VECS * lanes(A), lanes(A), number(A, 1), precision(A)
     n, f = cell(layout, layers, UNITS), cell(layout, layers, ACTIVATION)
     values, deltas = cell(layout, layers, VALUES), cell(layout, layers, DELTAS)
-    eps = precision(A)
     for tile in range(first, last, ROWS):
-        tile_loss = 0.0
+        if n <= FEW and tile < batch:
+            deltas_of_few(
+                layout, layers, Y, weights, weight_stride, order, start + tile, batch, tile, height, A, D, losses
+            )
+            continue
         for r in range(tile, tile + ROWS):
+            losses[r] = 1 if f == SOFTMAX else 0  # of no loss
             if r >= batch:
                 for c in range(0, n, width):
                     store(zeros(D, 1, 1), D, at(deltas, height, r, c, panel), 0)
                 continue
-            row, loss = order[start + r], 0.0
+            row = order[start + r]
             weight = weights[row * weight_stride]
             if f == SOFTMAX:
                 for c in range(0, n, width):
                     o = at(deltas, height, r, c, panel)
                     store(load(A, at(values, height, r, c, panel), 0, 1, 1) * weight, D, o, 0)
                 label = np.int64(Y[row])
-                p = A[at(values, height, r, label, panel)]
                 D[at(deltas, height, r, label, panel)] -= weight
-                loss = -math.log(clipped(p, eps))
+                losses[r] = A[at(values, height, r, label, panel)]
             else:
+                loss = zeros(D, 1, 1)
                 for c in range(0, n, width):
-                    a = load(A, at(values, height, r, c, panel), 0, 1, 1)
-                    delta = a - load_part(A, Y, row * n + c, n - c)
-                    store(delta * weight, D, at(deltas, height, r, c, panel), 0)
-                for c in range(n):
-                    p, y = np.float64(A[at(values, height, r, c, panel)]), np.float64(Y[row * n + c])
-                    if f == IDENTITY:
-                        loss += (y - p) * (y - p) * 0.5
-                    elif f == LOGISTIC:
-                        p = clipped(p, eps)
-                        loss -= (y * math.log(p) if y != 0 else 0.0) + ((1 - y) * math.log(1 - p) if y != 1 else 0.0)
-                    else:
-                        loss += (y * math.log(y / p) if y != 0 else 0.0) - y + p
-            tile_loss += loss * weight
-        losses[tile // ROWS] = tile_loss
+                    p, y = load(A, at(values, height, r, c, panel), 0, 1, 1), load_part(A, Y, row * n + c, n - c)
+                    store((p - y) * weight, D, at(deltas, height, r, c, panel), 0)
+                    loss = loss + first_of(loss_of(f, p, y, number(A, eps), one), n - c)
+                losses[r] = total(loss)
+        if f == SOFTMAX:
+            minus = number(losses, -1)
+            store_column(minus * log_clipped(load_column(losses, tile, 1), eps, 1.0), losses, tile, 1)
+        tile_loss = 0.0
+        for r in range(tile, min(tile + ROWS, batch)):
+            tile_loss += losses[r] * weights[order[start + r] * weight_stride]
+        losses[tile] = tile_loss
 
 
 @kernel
@@ -426,7 +502,7 @@ def _gradient(vecs):
 _gradient_wide, _gradient_narrow = _gradient(VECS), _gradient(1)
 
 
-@inlined
+@kernel
 def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
     """The gradient of a work item over the rows of the batch in first..last; to G, from offset g on."""
     i, c, k, k_last, panel, width = item[LAYER], item[COLUMN], item[FIRST], item[LAST], VECS * lanes(A), lanes(A)
@@ -537,14 +613,19 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size,
+    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size, X, x, order,
+    next_, count,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
-    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time.
+    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time. Meanwhile
+    the rows order[next_:next_ + count] of X are fetched, which this thread will gather next.
     """
     for j in range(first, last):
-        item, g = skip(items, j * ITEM), 0
+        item, g, done, all_ = skip(items, j * ITEM), 0, j - first, last - first
+        fetch_rows(
+            X, x, order, next_ + count * done // all_, next_ + count * (done + 1) // all_, cell(layout, 0, UNITS)
+        )
         if groups > 1:
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
@@ -563,105 +644,55 @@ def offset_of(layout, item, P):
 
 
 @kernel
-def work(job, which, p, X, P, step):
-    """What thread p does of a pass."""
+def work(job, which, i, p, start, batch, X, P, step):
+    """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one.
+
+    Threads share rows by whole tiles, and weights as `shares` says.
+    """
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     x, order, layers = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[LAYERS]
     Q, A, D, G = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(P, job[G_AT])
-    losses, batch, height, threads = memory(step, job[LOSSES_AT]), job[BATCH], job[HEIGHT], job[THREADS]
-    kind, groups, size, tiles = job[KIND], job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS
-    denormals = flush_denormals() if which != PREDICTION else 0
+    losses, height, threads, kind = memory(step, job[LOSSES_AT]), job[HEIGHT], job[THREADS], job[KIND]
+    groups, size, tiles, panel = job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS, VECS * lanes(P)
+    first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
     if which == ROWS_PASS:
         pieces = groups if groups > 1 else threads
         for piece in range(pieces * p // threads, pieces * (p + 1) // threads):
             train_rows(
                 layout, layers, items, job[ITEM_COUNT], X, x, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]),
-                job[WEIGHT_STRIDE], order, job[START], batch, tiles * piece // pieces * ROWS,
+                job[WEIGHT_STRIDE], order, start, batch, tiles * piece // pieces * ROWS,
                 tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
                 groups > 1,
             )  # fmt: skip
     elif which == GATHER_PASS:
-        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
-        gather(layout, X, x, order, True, job[START] + first, min(last, batch) - first, first, height, A)
+        gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
     elif which == FORWARD_PASS or which == BACKWARD_PASS:
-        i, panel = job[THIS_LAYER], VECS * lanes(P)
         n = cell(layout, i if which == FORWARD_PASS else i - 1, UNITS)
-        panels, first, last, c_first, c_last = padded(n, panel) // panel, 0, tiles * ROWS, 0, n
-        if panels >= threads:
+        panels, c_first, c_last = padded(n, panel) // panel, 0, n
+        if panels >= threads:  # columns instead
+            first, last = 0, tiles * ROWS
             c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
-        else:
-            first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
         if which == FORWARD_PASS:
             forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A)
         else:
             backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
     elif which == OUTPUT_PASS:
-        first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
         if cell(layout, layers, ACTIVATION) == SOFTMAX:
             softmax(layout, layers, first, last, height, A)
         output_deltas(
-            layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, job[START],
-            batch, first, last, height, A, D, losses,
+            layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, start, batch,
+            first, last, height, A, D, losses,
         )  # fmt: skip
-    elif which == WEIGHTS_PASS:
+    else:
+        next_ = start + batch + first
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
-            memory(P, job[V_AT]), A, D, skip(losses, tiles), skip(G, p * job[ROOM]), groups, size,
+            memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size, X, x, order, next_,
+            min(last - first, max(0, job[ALL] - next_)),
         )  # fmt: skip
-    else:  # each thread has its own block of rows of A
-        block, out = height // threads, memory(P, job[OUT_AT])
-        for start in range(p * block, batch, threads * block):
-            count = min(block, batch - start)
-            predict_rows(layout, layers, X, x, order, job[ORDERED], start, count, p * block, height, P, Q, A, out)
-    if which != PREDICTION:
-        restore_denormals(denormals)
 
 
-@_jit.parallel
-def work_in_parallel(job, which, threads, X, P, step):
-    """`work` for all threads, each on its own processor core."""
-    for p in prange(threads):
-        work(pointer(job), which, np.int64(p), pointer(X), pointer(P), pointer(step))
-
-
-@inlined
-def run(job, which, threads, X, P, step):
-    """A pass: the work of all threads, on as many or on this one alone."""
-    if threads > 1 and job[ALONE] == 0:
-        work_in_parallel(job, which, threads, X, P, step)
-    else:
-        for p in range(threads):
-            work(pointer(job), which, p, pointer(X), pointer(P), pointer(step))
-
-
-@inlined
-def choose_pace(job, time):
-    """After a batch that took this time: do the threads' work together or alone next?
-
-    Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
-    times as long as the work takes. Whichever is slower is tried again so seldom that it costs a hundredth of the time.
-    The numbers are the same either way.
-    """
-    if job[TIME_ALONE] == 0:  # the first batch of all
-        job[TIME_TOGETHER], job[TIME_ALONE], job[WAIT] = time, time, FIRST_WAIT
-        return
-    trial = job[WAIT] == 0
-    if job[ALONE] == 1:
-        job[TIME_ALONE] = time
-    else:
-        job[TIME_TOGETHER] = time if trial else (job[TIME_TOGETHER] + time) // 2
-    alone = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
-    if trial:
-        lost, best = abs(job[TIME_TOGETHER] - job[TIME_ALONE]), min(job[TIME_TOGETHER], job[TIME_ALONE])
-        job[WAIT] = FIRST_WAIT + 100 * lost // max(best, 1)
-    else:
-        job[WAIT] -= 1
-        if alone != job[ALONE]:  # perhaps a single stall: try again soon
-            job[WAIT] = min(job[WAIT], FIRST_WAIT)
-    job[ALONE] = alone if job[WAIT] > 0 else 1 - alone
-
-
-# ---- what Python calls ------------------------------------------------------------------------------------------
+# ---- an epoch ---------------------------------------------------------------------------------------------------
 
 
 @inlined
@@ -675,6 +706,162 @@ def sum_weights(weights, weight_stride, order, first, last):
     return weight
 
 
+@kernel
+def prepare_step(job, start, batch, P, step):
+    """The numbers of the step that follows a batch."""
+    weights, order = memory(P, job[WEIGHTS_AT]), memory(job, job[ORDER_AT])
+    step[SCALE] = 1 / sum_weights(weights, job[WEIGHT_STRIDE], order, start, start + batch)
+    step[RATE] = step[LEARNING_RATE]
+    if job[KIND] == ADAM:
+        step[STEPS] += 1
+        step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
+
+
+@inlined
+def all_come(job, threads):
+    """Whether all threads run this at the same time, as barriers need. If one does not come in time, nobody stays."""
+    spins, here = 0, atomic_add(job, HERE, 1)
+    while 0 < here < threads:
+        wait(spins)
+        spins += 1
+        if spins > PATIENCE:
+            atomic_replace(job, HERE, here, CLOSED)
+        here = atomic_load(job, HERE)
+    return here == threads
+
+
+@inlined
+def barrier(job, threads):
+    """Go on when all threads have come here: each adds one, and a round is complete at a multiple of their number."""
+    arrival, spins = atomic_add(job, ARRIVALS, 1), 0
+    while atomic_load(job, ARRIVALS) < padded(arrival, threads):
+        wait(spins)
+        spins += 1
+
+
+@inlined
+def wait(spins):
+    """For a moment awake; then, in case another thread needs this core, give way to it."""
+    if spins < SPINS:
+        pause()
+    else:
+        give_way()
+
+
+@kernel
+def train_batches(job, first, last, X, P, step):
+    """What threads first..last do, batch after batch from row job[NEXT] of the order on, pass after pass.
+
+    They stop where the epoch ends, or where it is better that all work is done together, or alone. One of them keeps
+    the books while the others cannot need them: what it writes between two barriers, they read after the second.
+    """
+    layers, threads, alone, start = job[LAYERS], job[THREADS], job[ALONE], job[NEXT]
+    layout, losses = memory(job, job[LAYOUT_AT]), memory(step, job[LOSSES_AT])
+    together, passes = last - first < threads, 2 * layers + 2 if job[BY_LAYERS] else 2
+    if together and not all_come(job, threads):
+        return
+    denormals, began = flush_denormals(), ticks()
+    while start < job[ALL] and job[ALONE] == alone:
+        batch, loss = min(job[BATCH], job[ALL] - start), 0.0
+        if first == 0:
+            prepare_step(job, start, batch, P, step)
+        for k in range(passes):
+            which, i = WEIGHTS_PASS, 0
+            if k < passes - 1:
+                which = ROWS_PASS
+                if job[BY_LAYERS] and k == 0:
+                    which = GATHER_PASS
+                elif job[BY_LAYERS] and k <= layers:
+                    which, i = FORWARD_PASS, k
+                elif job[BY_LAYERS] and k == layers + 1:
+                    which = OUTPUT_PASS
+                elif job[BY_LAYERS]:
+                    which, i = BACKWARD_PASS, passes - k
+            for p in range(first, last):
+                work(job, which, i, p, start, batch, X, P, step)
+            if which == WEIGHTS_PASS and first == 0:
+                for tile in range(0, batch, ROWS):
+                    loss += losses[tile]
+                if threads > 1 and batch == job[BATCH]:
+                    now = ticks()
+                    choose_pace(job, now - began)
+                    began = now
+            if together:
+                barrier(job, threads)
+        if first == 0:
+            if cell(layout, layers, ACTIVATION) == IDENTITY:
+                loss /= cell(layout, layers, UNITS)
+            squares = 0.0
+            for j in range(job[ITEM_COUNT]):
+                squares += losses[job[HEIGHT] + j]
+            step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
+        start += batch
+    restore_denormals(denormals)
+    if first == 0:
+        job[NEXT] = start
+
+
+@_jit.parallel
+def train_together(job, threads, X, P, step):
+    """`train_batches` on all threads, each on its own processor core."""
+    for p in prange(threads):
+        train_batches(pointer(job), np.int64(p), np.int64(p) + 1, pointer(X), pointer(P), pointer(step))
+
+
+@inlined
+def choose_pace(job, time):
+    """After a batch that took this time: do the threads' work together or alone next?
+
+    Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
+    times as long as the work takes; or unless the cores are far apart and the network small. Whichever is slower is
+    tried again for some batches, so seldom that it costs a hundredth of the time. The numbers are the same either way.
+    """
+    alone = job[ALONE]
+    this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
+    if job[other] == 0:  # the first batch of all
+        job[this], job[other], job[WAIT] = time, time, FIRST_WAIT
+        return
+    job[WAIT] -= 1
+    if job[WAIT] >= 0:
+        job[this] = (job[this] + time) // 2
+        if job[this] > job[other]:  # perhaps a single stall: try again soon
+            job[ALONE], job[WAIT] = 1 - alone, min(job[WAIT], FIRST_WAIT)
+        elif job[WAIT] == 0:
+            job[ALONE] = 1 - alone
+    else:  # a trial; its first batch moves what it needs to the cores that need it
+        job[this] = time if job[WAIT] >= -2 else min(job[this], time)
+        if job[WAIT] == -TRIAL or time > 2 * job[other]:
+            lost, best = abs(job[this] - job[other]), min(job[this], job[other])
+            job[WAIT] = FIRST_WAIT - 100 * job[WAIT] * lost // max(best, 1)
+            job[ALONE] = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
+
+
+# ---- predictions ------------------------------------------------------------------------------------------------
+
+
+@kernel
+def predict_blocks(job, p, X, P):
+    """What thread p does: every so many blocks of rows, in its own part of A."""
+    layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
+    Q, out, threads, height, n = memory(P, job[Q_AT]), memory(P, job[OUT_AT]), job[THREADS], job[HEIGHT], job[ALL]
+    block = height // threads
+    for start in range(p * block, n, threads * block):
+        predict_rows(
+            layout, job[LAYERS], X, x, order, job[ORDERED], start, min(block, n - start), p * block, height, P, Q,
+            memory(P, job[A_AT]), out,
+        )  # fmt: skip
+
+
+@_jit.parallel
+def predict_together(job, threads, X, P):
+    """`predict_blocks` on all threads."""
+    for p in prange(threads):
+        predict_blocks(pointer(job), np.int64(p), pointer(X), pointer(P))
+
+
+# ---- what Python calls ------------------------------------------------------------------------------------------
+
+
 @_jit.entry(TYPES)
 def epoch(
     job, layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G,
@@ -685,11 +872,11 @@ def epoch(
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows.
     """
-    layers, n, loss = layout.shape[0] - 1, len(order), 0.0
-    weight_stride, count = min(1, len(weights) - 1), items.shape[0]
-    for r in range(n):
-        if not 0 <= order[r] < rows:
-            raise IndexError("order names a row that the data does not have.")
+    n, weight_stride, lowest, highest = len(order), min(1, len(weights) - 1), order[0], order[0]
+    for row in order:
+        lowest, highest = min(lowest, row), max(highest, row)
+    if not 0 <= lowest <= highest < rows:
+        raise IndexError("order names a row that the data does not have.")
     for start in range(0, n, batch_size * weight_stride or n):
         if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
@@ -702,51 +889,28 @@ def epoch(
     )
     job[Q_AT], job[M_AT], job[V_AT], job[G_AT] = address(Q), address(M), address(V), address(G)
     job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
-    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = layers, count, weight_stride, height
-    job[KIND], job[GROUPS], job[SIZE], job[THREADS] = kind, groups, len(P), threads
-    job[ROOM] = 0 if groups > 1 else len(G) // threads
-    for start in range(0, n, batch_size):
-        batch, began = min(batch_size, n - start), ticks()
-        job[START], job[BATCH] = start, batch
-        if by_layers:
-            run(job, np.int64(GATHER_PASS), threads, X, P, step)
-            for i in range(1, layers + 1):
-                job[THIS_LAYER] = i
-                run(job, np.int64(FORWARD_PASS), threads, X, P, step)
-            run(job, np.int64(OUTPUT_PASS), threads, X, P, step)
-            for i in range(layers, 1, -1):
-                job[THIS_LAYER] = i
-                run(job, np.int64(BACKWARD_PASS), threads, X, P, step)
+    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = len(layout) - 1, len(items), weight_stride, height
+    job[BATCH], job[ALL], job[KIND], job[GROUPS], job[SIZE] = batch_size, n, kind, groups, len(P)
+    job[THREADS], job[BY_LAYERS], job[ROOM] = threads, by_layers, 0 if groups > 1 else len(G) // threads
+    job[NEXT], step[LOSS] = 0, 0
+    while job[NEXT] < n:
+        if threads > 1 and job[ALONE] == 0:
+            before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0
+            train_together(job, threads, X, P, step)
+            if job[NEXT] == before:  # some threads did not come
+                job[ALONE], job[WAIT], job[TIME_TOGETHER], job[TIME_ALONE] = 1, LONG_WAIT, NEVER, NEVER
         else:
-            run(job, np.int64(ROWS_PASS), threads, X, P, step)
-        weight = sum_weights(weights, weight_stride, order, start, start + batch)
-        step[RATE], step[SCALE] = step[LEARNING_RATE], 1 / weight
-        if kind == ADAM:
-            step[STEPS] += 1
-            step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
-        run(job, np.int64(WEIGHTS_PASS), threads, X, P, step)
-        batch_loss, squares, tiles = 0.0, 0.0, padded(batch, ROWS) // ROWS
-        for t in range(tiles):
-            batch_loss += losses[t]
-        for j in range(count):
-            squares += losses[tiles + j]
-        if layout[layers, ACTIVATION] == IDENTITY:
-            batch_loss /= layout[layers, UNITS]
-        loss += (batch_loss + 0.5 * step[ALPHA] * squares) / weight * batch
-        if threads > 1 and batch == batch_size:
-            choose_pace(job, ticks() - began)
-    return loss / n
+            train_batches(pointer(job), 0, threads, pointer(X), pointer(P), pointer(step))
+    return step[LOSS] / n
 
 
 @_jit.entry(TYPES)
-def predict(job, layout, X, x, order, n, height, step, P, Q, A, out, threads):
+def predict(job, layout, X, x, order, n, height, P, Q, A, out, threads):
     """out[r] = A_L of row order[r] of X, or of row r."""
-    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[ORDERED] = (
-        address(layout),
-        address(x),
-        address(order),
-        len(order),
-    )
-    job[Q_AT], job[A_AT], job[OUT_AT] = address(Q), address(A), address(out)
-    job[LAYERS], job[BATCH], job[HEIGHT], job[THREADS] = layout.shape[0] - 1, n, height, threads
-    run(job, np.int64(PREDICTION), threads, X, P, step)
+    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[Q_AT] = address(layout), address(x), address(order), address(Q)
+    job[A_AT], job[OUT_AT], job[ORDERED], job[LAYERS] = address(A), address(out), len(order), len(layout) - 1
+    job[ALL], job[HEIGHT], job[THREADS] = n, height, threads
+    if threads > 1:
+        predict_together(job, threads, X, P)
+    else:
+        predict_blocks(pointer(job), 0, pointer(X), pointer(P))

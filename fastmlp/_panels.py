@@ -156,7 +156,15 @@ class Panels:
         return raw[start : start + size * self.dtype.itemsize].view(self.dtype)
 
     def parameters(self):
-        """Room for all weights and biases, or for something that belongs to each of them: zeros."""
+        """All weights and biases: 0, but for what pads them."""
+        flat = self.zeros(self._size)
+        for i, m in enumerate(self.layer_units[1:], start=1):
+            start = self.layout[i, kernels.BIASES]
+            flat[start + m : start + pad(m, self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
+        return flat
+
+    def moments(self):
+        """Room for something that belongs to each parameter: zeros."""
         return self.zeros(self._size)
 
     def copies(self):
@@ -176,9 +184,9 @@ class Panels:
         return layout, values, deltas
 
     def workspace_to_predict(self, height, sparse):
-        """Layout and activations for `height` rows at a time, a job, and the numbers of a step that is not taken."""
+        """Layout and activations for `height` rows at a time, and a job."""
         layout, values, _ = self._layout_for(height, sparse)
-        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64), np.zeros(kernels.STEP)
+        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64)
 
     def workspace_to_train(self, batch_size, threads, sparse):
         """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
@@ -189,7 +197,7 @@ class Panels:
             costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layout, values, deltas = self._layout_for(height, sparse)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
-        losses = np.zeros(height // ROWS + len(self.items))
+        losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers and not sparse, costs)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
@@ -225,10 +233,8 @@ class Panels:
             self._fill(self._view(flat, self.layout[i, kernels.WEIGHTS], m, pad(n, ROWS)), W)
             start = self.layout[i, kernels.BIASES]
             flat[start : start + len(b)] = b
-            if copies is not None:
-                flat[start + len(b) : start + pad(len(b), self.panel)] = _PADDED_BIAS.get(self.activations[i - 1], 0)
-                if i > 1 or self.layout[i, kernels.TRANSPOSED]:
-                    self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
+            if copies is not None and (i > 1 or self.layout[i, kernels.TRANSPOSED]):
+                self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
     def unpack(self, flat):
         """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out)."""

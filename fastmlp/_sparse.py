@@ -27,7 +27,6 @@ from fastmlp._jit import inlined
 from fastmlp._kernels import (
     A_AT,
     ACTIVATION,
-    BATCH,
     BIASES,
     COLUMN,
     D_AT,
@@ -50,17 +49,14 @@ from fastmlp._kernels import (
     NOTHING,
     ORDER_AT,
     PLACE,
-    PREDICTION,
     Q_AT,
     RELU,
     ROOM,
     ROWS_PASS,
     SHARES_AT,
     SOFTMAX,
-    START,
     STRIDES_AT,
     TANH,
-    THIS_LAYER,
     THREADS,
     UNITS,
     V_AT,
@@ -80,7 +76,6 @@ from fastmlp._kernels import (
 from fastmlp._tile import (
     ROWS,
     VECS,
-    flush_denormals,
     lanes,
     load,
     maximum,
@@ -88,7 +83,6 @@ from fastmlp._tile import (
     memory_of_int32,
     number,
     outer,
-    restore_denormals,
     skip,
     store,
     zeros,
@@ -141,8 +135,8 @@ def forward_nonzeros(layout, X, x, order, ordered, start, count, first, c_first,
                 activate(f, A, out, min(panel, padded(n - c, width)))
 
 
-@inlined
-def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
+@kernel
+def forward_rows_of_nonzeros(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
     """A_1 .. A_L for `count` rows of X, in rows of A from `first`."""
     forward_nonzeros(layout, X, x, order, ordered, start, count, first, 0, cell(layout, 1, UNITS), height, P, Q, A)
     last = first + padded(count, ROWS)
@@ -153,9 +147,9 @@ def forward_rows(layout, layers, X, x, order, ordered, start, count, first, heig
 
 
 @kernel
-def sort_nonzeros(job, p, X, P):
+def sort_nonzeros(job, p, start, batch, X, P):
     """The nonzeros of thread p's rows of the batch to `places` and `amounts`, by blocks of columns: counting sort."""
-    x, order, start, batch = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[START], job[BATCH]
+    x, order = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
     indptr, indices, ends = memory(job, x[INDPTR_AT]), memory_of_int32(x[INDICES_AT]), memory(job, x[ENDS_AT])
     places, amounts, shift, blocks = memory_of_int32(x[PLACES_AT]), memory(P, x[AMOUNTS_AT]), x[SHIFT], x[BLOCKS]
     tiles, threads, starts = padded(batch, ROWS) // ROWS, job[THREADS], memory(job, x[STARTS_AT])
@@ -196,13 +190,13 @@ def gradient_nonzeros(layout, item, x, height, D, G):
 
 
 @kernel
-def train_weights_on_nonzeros(job, p, P, step):
+def train_weights_on_nonzeros(job, p, batch, P, step):
     """Thread p's part of the pass over the weights."""
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     Q, M, V, A = memory(P, job[Q_AT]), memory(P, job[M_AT]), memory(P, job[V_AT]), memory(P, job[A_AT])
     D, G, x = memory(P, job[D_AT]), skip(memory(P, job[G_AT]), p * job[ROOM]), memory(job, job[STRIDES_AT])
-    kind, batch, height, rows = job[KIND], job[BATCH], job[HEIGHT], padded(job[BATCH], ROWS)
-    squares = skip(memory(step, job[LOSSES_AT]), rows // ROWS)
+    kind, height, rows = job[KIND], job[HEIGHT], padded(batch, ROWS)
+    squares = skip(memory(step, job[LOSSES_AT]), height)
     for j in range(shares[p], shares[p + 1]):
         item = skip(items, j * ITEM)
         if kind != NOTHING:
@@ -213,29 +207,25 @@ def train_weights_on_nonzeros(job, p, P, step):
         step_item(layout, item, kind, step, P, Q, M, V, G, 0, 1, 0, skip(squares, item[PLACE]))
 
 
-_other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows)
+_other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows_of_nonzeros)
 
 
 @kernel
-def work_on_nonzeros(job, which, p, X, P, step):
-    """What thread p does of a pass."""
-    denormals = flush_denormals() if which != PREDICTION else 0
+def work_on_nonzeros(job, which, i, p, start, batch, X, P, step):
+    """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one."""
     if job[KIND] != NOTHING and (which == ROWS_PASS or which == GATHER_PASS):
-        sort_nonzeros(job, p, X, P)
+        sort_nonzeros(job, p, start, batch, X, P)
     if which == WEIGHTS_PASS:
-        train_weights_on_nonzeros(job, p, P, step)
-    elif which == FORWARD_PASS and job[THIS_LAYER] == 1:  # each thread has its own panels
+        train_weights_on_nonzeros(job, p, batch, P, step)
+    elif which == FORWARD_PASS and i == 1:  # each thread has its own panels
         layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
         n, panel, threads = cell(layout, 1, UNITS), VECS * lanes(P), job[THREADS]
         panels, Q, A = padded(n, panel) // panel, memory(P, job[Q_AT]), memory(P, job[A_AT])
         c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
-        forward_nonzeros(
-            layout, X, x, order, True, job[START], job[BATCH], 0, c_first, c_last, job[HEIGHT], P, Q, A
-        )  # fmt: skip
+        forward_nonzeros(layout, X, x, order, True, start, batch, 0, c_first, c_last, job[HEIGHT], P, Q, A)
     elif which != GATHER_PASS:
-        _other_passes(job, which, p, X, P, step)
-    if which != PREDICTION:
-        restore_denormals(denormals)
+        _other_passes(job, which, i, p, start, batch, X, P, step)
 
 
-epoch, predict = (_jit.variant(entry, "_sparse", work=work_on_nonzeros) for entry in (kernels.epoch, kernels.predict))
+epoch = _jit.variant(kernels.epoch, "_sparse", work=work_on_nonzeros)
+predict = _jit.variant(kernels.predict, "_sparse", forward_rows=forward_rows_of_nonzeros)

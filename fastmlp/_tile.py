@@ -2,8 +2,10 @@
 
 This is the only file that speaks LLVM. A tile is a Numba value: `load` and `store` move it between registers and flat
 arrays, `outer` adds the outer product of a column and a row to it (the one instruction that training consists of), and
-`+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `tanh`, `logistic` work on all its numbers at once. The element
-type comes from the arrays, the shape from literal integers, so one source of a kernel serves float32 and float64.
+`+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `log`, `tanh`, `logistic` work on all its numbers at once. The
+element type comes from the arrays, the shape from literal integers, so one source of a kernel serves float32 and
+float64. A column of a full tile is a tile too, with a number for each of the ROWS rows: so a vector serves as many rows
+where there are fewer columns than a vector is wide.
 
 Memory is named by a pointer and an offset in elements: `pointer(array)` is the only thing kernels pass on of an array,
 as a pointer costs one register where an array costs seven and a count of references that every call changes. Nothing is
@@ -11,7 +13,9 @@ checked: storage is padded to whole tiles (see `network.py`), and only `load_par
 that the package did not allocate.
 """
 
+import math
 import operator
+import os
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -209,6 +213,40 @@ def _exp(x):
     return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
 
 
+# (ln((1 + s) / (1 - s)) - 2 s) / s by powers of s^2, from fdlibm's logf and log: below 1 unit in the last place
+_LOG_COEFFICIENTS = {
+    32: (0.66666662693023681640625, 0.400009721517562866211, 0.284987866878509521484, 0.242790788412094116211),
+    64: (
+        0.6666666666666735130, 0.3999999999940941908, 0.2857142874366239149, 0.2222219843214978396, 0.1818357216161805,
+        0.1531383769920937332, 0.1479819860511658591,
+    ),
+}  # fmt: skip
+_HALF_ROOT = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}  # the bits of sqrt(1/2)
+
+
+def _log(x):
+    """ln x = k ln 2 + ln(1 + f) for x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); -infinity at 0, NaN below."""
+    builder, bits, root = x.builder, _MANTISSA[x.bits], _HALF_ROOT[x.bits]
+    integer, tiny = INT32 if x.bits == 32 else INT64, 2.0 ** (-126 if x.bits == 32 else -1022)
+
+    def splat(k):
+        return ir.Constant(ir.VectorType(integer, x.lanes), [k] * x.lanes)
+
+    y = x.where("<", tiny, x * 2.0**bits, x)  # denormals
+    distance = builder.sub(y.bits_of(), splat(root))
+    k = Vector(builder, builder.sitofp(builder.ashr(distance, splat(bits)), x.type))
+    k = k + x.where("<", tiny, -float(bits), 0.0)
+    fraction = builder.add(builder.and_(distance, splat(2**bits - 1)), splat(root))
+    f = Vector(builder, builder.bitcast(fraction, x.type)) - 1.0
+    s = f / (f + 2.0)
+    rest = s * s * _polynomial(s * s, _LOG_COEFFICIENTS[x.bits])
+    half = f * f * 0.5
+    high, low = _LN2[x.bits]
+    result = k * high + (f - (half - (s * (half + rest) + k * low)))
+    result = x.where("==", math.inf, x, x.where("<", 0.0, math.nan, result))
+    return x.where("==", 0.0, -math.inf, x.where("!=", x, x, result))
+
+
 def _divide(numerator, constant, x, inverse, low=None):
     """numerator / (constant + x), rounded about once; `inverse` is 1 / (constant + x) to a bit or two.
 
@@ -363,6 +401,70 @@ def ticks(typingctx):
     return types.int64(), codegen
 
 
+# ---- several threads --------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def atomic_add(typingctx, memory, i, x):
+    """memory[i] += x, at once for all threads. Returns the sum."""
+
+    def codegen(context, builder, sig, args):
+        memory, i, x = args
+        return builder.add(builder.atomic_rmw("add", builder.gep(memory, [i]), x, "acq_rel"), x)
+
+    return types.int64(memory, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, memory, i):
+    """memory[i], and with it all that its writer had written before."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
+
+    return types.int64(memory, types.int64), codegen
+
+
+@intrinsic
+def atomic_replace(typingctx, memory, i, old, new):
+    """memory[i] = new if it is `old`, at once for all threads. Returns whether it was."""
+
+    def codegen(context, builder, sig, args):
+        memory, i, old, new = args
+        result = builder.cmpxchg(builder.gep(memory, [i]), old, new, "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(memory, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """A few cycles in which this thread leaves the core's units to others."""
+
+    def codegen(context, builder, sig, args):
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        if _TRIPLE.startswith("x86_64"):
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        elif _TRIPLE.startswith(("aarch64", "arm64")):
+            builder.asm(nothing, "yield", "", [], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx):
+    """Let another thread that waits for this core run."""
+
+    def codegen(context, builder, sig, args):
+        if os.name == "posix":
+            function_type = ir.FunctionType(INT32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +571,20 @@ def store(typingctx, tile, memory, start, stride):
 
 
 @intrinsic
+def prefetch(typingctx, memory, start):
+    """Have the cache line of memory[start] brought here. It may be no memory at all: nothing is read."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        arguments = [place, INT32(0), INT32(3), INT32(1)]  # to read; to the nearest cache; data
+        function_type = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
+        builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8"), arguments)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64), codegen
+
+
+@intrinsic
 def store_transposed(typingctx, tile, memory, start, stride):
     """memory[start + c * stride + r] = tile[r, c]
 
@@ -500,6 +616,78 @@ def store_transposed(typingctx, tile, memory, start, stride):
         return context.get_dummy_value()
 
     return types.void(tile, memory, types.int64, types.int64), codegen
+
+
+def _column(dtype):
+    """The type of a column of a full tile: number r belongs to row r; beyond the ROWS numbers a vector has zeros."""
+    return TileType(dtype, 1, max(1, ROWS * dtype.bitwidth // VECTOR_BITS))
+
+
+def _set_lanes(builder, tile, numbers):
+    """A tile of one row with these numbers, then zeros."""
+    vectors = [ir.Constant(tile.vector, None)] * tile.vecs
+    for r, number in enumerate(numbers):
+        vectors[r // tile.lanes] = builder.insert_element(vectors[r // tile.lanes], number, INT32(r % tile.lanes))
+    return _pack(builder, tile, [Vector(builder, vector) for vector in vectors])
+
+
+@intrinsic
+def column(typingctx, memory, x):
+    """A column of x, of the type that the memory holds."""
+    column = _column(memory.dtype)
+
+    def codegen(context, builder, sig, args):
+        number = context.cast(builder, args[1], sig.args[1], column.dtype)
+        return _set_lanes(builder, column, [number] * ROWS)
+
+    return column(memory, x), codegen
+
+
+@intrinsic
+def load_column(typingctx, memory, start, stride):
+    """column[r] = memory[start + r * stride]"""
+    column = _column(memory.dtype)
+
+    def codegen(context, builder, sig, args):
+        memory, start, stride = args
+        places = [builder.add(start, builder.mul(stride, INT64(r))) for r in range(ROWS)]
+        return _set_lanes(builder, column, [builder.load(builder.gep(memory, [place])) for place in places])
+
+    return column(memory, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_column(typingctx, column, memory, start, stride):
+    """memory[start + r * stride] = column[r]"""
+
+    def codegen(context, builder, sig, args):
+        value, memory, start, stride = args
+        vectors = _vectors(builder, column, value)
+        for r in range(ROWS):
+            number = builder.extract_element(vectors[r // column.lanes].value, INT32(r % column.lanes))
+            builder.store(number, builder.gep(memory, [builder.add(start, builder.mul(stride, INT64(r)))]))
+        return context.get_dummy_value()
+
+    return types.void(column, memory, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pick(typingctx, memory, stride, offset, order, start, count):
+    """column[r] = memory[order[start + r] * stride + offset] for r < count, else 0. Nothing else is read; count > 0."""
+    column = _column(memory.dtype)
+
+    def codegen(context, builder, sig, args):
+        memory, stride, offset, order, start, count = args
+        zero, numbers = ir.Constant(column.element, 0.0), []
+        for r in range(ROWS):
+            present = builder.icmp_signed("<", INT64(r), count)
+            row = builder.add(start, builder.select(present, INT64(r), INT64(0)))
+            place = builder.add(builder.mul(builder.load(builder.gep(order, [row])), stride), offset)
+            number = builder.load(builder.gep(memory, [place]))
+            numbers.append(builder.select(present, number, zero))
+        return _set_lanes(builder, column, numbers)
+
+    return column(memory, types.int64, types.int64, order, types.int64, types.int64), codegen
 
 
 def _mask(builder, comparison, count, lanes):
@@ -636,6 +824,12 @@ def maximum(typingctx, x, y):
 
 
 @intrinsic
+def minimum(typingctx, x, y):
+    """The smaller of x and y; a NaN in x stays, one in y does not."""
+    return _arguments((x, y), lambda x, y: y.where("<", x, y, x))
+
+
+@intrinsic
 def multiply_add(typingctx, x, y, z):
     """x * y + z, rounded once where the processor can."""
     return _arguments((x, y, z), lambda x, y, z: x.times_plus(y, z))
@@ -660,6 +854,12 @@ def exp(typingctx, x):
 
 
 @intrinsic
+def log(typingctx, x):
+    """The natural logarithm within 2 units in the last place."""
+    return _arguments((x,), _log)
+
+
+@intrinsic
 def tanh(typingctx, x):
     """The hyperbolic tangent within 2 units in the last place."""
     return _arguments((x,), _tanh)
@@ -672,15 +872,15 @@ def logistic(typingctx, x):
 
 
 @intrinsic
-def set_column(typingctx, tile, c, values):
-    """The tile, of one vector a row, with its column c taken from that column of `values`."""
+def first_of(typingctx, tile, count):
+    """A tile of one vector with 0 in place of its numbers from `count` on."""
 
     def codegen(context, builder, sig, args):
-        mask = _mask(builder, "==", args[1], tile.lanes)
-        pairs = zip(_vectors(builder, tile, args[2]), _vectors(builder, tile, args[0]), strict=True)
-        return _pack(builder, tile, [Vector(builder, builder.select(mask, a.value, b.value)) for a, b in pairs])
+        vector = builder.extract_value(args[0], 0)
+        kept = builder.select(_mask(builder, "<", args[1], tile.lanes), vector, ir.Constant(tile.vector, None))
+        return _pack(builder, tile, [Vector(builder, kept)])
 
-    return tile(tile, types.int64, values), codegen
+    return tile(tile, types.int64), codegen
 
 
 def _reduction(tile, combine, across_rows):
@@ -724,6 +924,32 @@ def column_sum(typingctx, tile):
         return _pack(builder, row, [sum(vectors[v + tile.vecs :: tile.vecs], vectors[v]) for v in range(tile.vecs)])
 
     return row(tile), codegen
+
+
+@intrinsic
+def row_totals(typingctx, tile):
+    """A column: the sum of each row of a tile of ROWS rows, in an order that depends on the shape alone.
+
+    Neighbours are added, those of two rows at a time, until a vector holds but one number of each of its rows.
+    """
+    column = _column(tile.dtype)
+
+    def codegen(context, builder, sig, args):
+        vectors, lanes = _vectors(builder, tile, args[0]), tile.lanes
+        rows = [sum(vectors[r + 1 : r + tile.vecs], vectors[r]) for r in range(0, len(vectors), tile.vecs)]
+        left = lanes  # numbers of a row
+        while left > 1:
+            pairs = list(zip(rows[::2], rows[1::2], strict=True)) if len(rows) > 1 else [(rows[0], rows[0])]
+            even, odd = (ir.Constant(ir.VectorType(INT32, lanes), list(range(k, 2 * lanes, 2))) for k in (0, 1))
+            shuffle, rows = builder.shuffle_vector, [(a.value, b.value) for a, b in pairs]
+            rows = [Vector(builder, shuffle(a, b, even)) + Vector(builder, shuffle(a, b, odd)) for a, b in rows]
+            left //= 2
+        if ROWS < lanes:  # a vector that was its own neighbour holds its sums again and again
+            kept = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [r < ROWS for r in range(lanes)])
+            rows = [Vector(builder, builder.select(kept, rows[0].value, ir.Constant(tile.vector, None)))]
+        return _pack(builder, column, rows)
+
+    return column(tile), codegen
 
 
 @intrinsic

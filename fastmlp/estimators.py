@@ -5,6 +5,8 @@ it does anything, so they may be changed in place or replaced, and it is no part
 """
 
 import contextlib
+import copy
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -20,12 +22,23 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastmlp._onnx import register_onnx
 from fastmlp.network import MLP
-from fastmlp.training import SGD, Adam, History, train
+from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
+# Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
+# older version has saved can be read: tests/frozen_models.py.
+_FORMAT = 1
+
+
+def _tell_skl2onnx():
+    """Where skl2onnx is loaded, it shall know the estimators; where it is not, nothing is done for it."""
+    if "skl2onnx" in sys.modules:
+        register_onnx()
 
 
 class BaseMultilayerPerceptron(BaseEstimator, ABC):
@@ -112,7 +125,82 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def __getstate__(self):
         """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        state = {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        return state | {"_fastmlp_format": _FORMAT}
+
+    def __setstate__(self, state):
+        found = state.get("_fastmlp_format", 0)
+        if found > _FORMAT:
+            raise ValueError(
+                f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
+                f" {_FORMAT}): upgrade fastmlp to load it."
+            )
+        super().__setstate__({name: value for name, value in state.items() if name != "_fastmlp_format"})
+        _tell_skl2onnx()
+
+    # ---- from and to scikit-learn ----
+
+    @staticmethod
+    @abstractmethod
+    def _sklearn_class():
+        """scikit-learn's class of this name, imported when it is needed."""
+
+    def to_sklearn(self):
+        """scikit-learn's own estimator in the same state: unfitted if this one is, else fitted.
+
+        Weights, and with 'adam' and 'sgd' the optimizer's moments, are copied: neither estimator sees what becomes of
+        the other, and both go on from here, in partial_fit or a warm start.
+
+        Returns
+        -------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        """
+        from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+
+        state = {name: value for name, value in vars(self).items() if name not in ("_network", "_optimizer")}
+        estimator = self._sklearn_class()()
+        vars(estimator).update(copy.deepcopy(state))
+        if hasattr(self, "_optimizer"):
+            ours = self._optimizer
+            theirs = {Adam: AdamOptimizer, SGD: SGDOptimizer}[type(ours)](
+                estimator.coefs_ + estimator.intercepts_, **{name: getattr(ours, name) for name in ours.parameters}
+            )
+            theirs.learning_rate = ours.learning_rate
+            for name in ours.progress + ours.moments:
+                # without momentum ours has no velocities, and those of theirs do not count
+                if (value := getattr(ours, name)) != []:
+                    setattr(theirs, name, value)
+            estimator._optimizer = theirs
+        return estimator
+
+    @classmethod
+    def from_sklearn(cls, estimator):
+        """An estimator of this class in the state of one of scikit-learn's, which stays as it is: see `to_sklearn`.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+            Of the same kind, fitted or not.
+
+        Returns
+        -------
+        estimator : object
+            Of this class.
+
+        Raises
+        ------
+        TypeError
+            If it is not of the same kind.
+        """
+        if not isinstance(estimator, cls._sklearn_class()):
+            raise TypeError(f"{cls.__name__}.from_sklearn takes scikit-learn's {cls.__name__}, got {estimator!r}.")
+        left_out = "_optimizer", "_coef_indptr", "_intercept_indptr"
+        ours = cls()
+        ours.__setstate__(copy.deepcopy({name: v for name, v in vars(estimator).items() if name not in left_out}))
+        if hasattr(estimator, "_optimizer"):
+            theirs = vars(estimator._optimizer)
+            ours._optimizer = (Adam if "ms" in theirs else SGD).from_state(ours._network_of_coefs(), theirs)
+        return ours
 
     # ---- the network behind the attributes ----
 
@@ -175,9 +263,12 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             raise
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
+        _tell_skl2onnx()
         with self._all_or_nothing():
-            converged = self._fit_or_raise(X, y, sample_weight, incremental)
-        if not converged and not incremental:
+            result = self._fit_or_raise(X, y, sample_weight, incremental)
+        if self.solver == "lbfgs":
+            _check_optimize_result("lbfgs", result, self.max_iter)  # warns, in the words of this scikit-learn
+        elif not result and not incremental:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter:d}) reached and the optimization hasn't"
                 " converged yet.",
@@ -193,46 +284,79 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         hidden_layer_sizes = list(hidden_layer_sizes)
         if np.any(np.array(hidden_layer_sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
-        if self.solver not in _STOCHASTIC_SOLVERS:
-            raise NotImplementedError("solver='lbfgs' is not supported yet: choose 'adam' or 'sgd'.")
-
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        if self.early_stopping and incremental:
+        stochastic = self.solver in _STOCHASTIC_SOLVERS
+        if stochastic and self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_ = self._count_outputs(y)
         self._random_state = check_random_state(self.random_state)
 
         if first_pass:
-            layer_units = [X.shape[1], *hidden_layer_sizes, self.n_outputs_]
-            history = self._initialize(layer_units, X.dtype, sparse)
+            history = self._initialize([X.shape[1], *hidden_layer_sizes, self.n_outputs_], X.dtype, sparse)
         else:
             self._network = self._network_of_coefs(sparse)
-            history = self._history()
-        if incremental and hasattr(self, "_optimizer"):
-            self._optimizer = self._optimizer.copy_for(self._network)  # a copy: this fit may yet fail
+            history = self._history() if stochastic else None
+        if stochastic:
+            result = self._fit_stochastic(X, y, sample_weight, history, incremental)
         else:
-            self._optimizer = self._make_optimizer()
-
-        converged = self._train(X, y, sample_weight, history, incremental)
-        self._take_over(history)
+            result = self._fit_lbfgs(X, y, sample_weight)
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
                 " preprocessed."
             )
+        return result
+
+    def _fit_stochastic(self, X, y, sample_weight, history, incremental):
+        """Train epoch by epoch. Returns whether it has converged."""
+        if incremental and hasattr(self, "_optimizer"):
+            self._optimizer = self._optimizer.copy_for(self._network)  # a copy: this fit may yet fail
+        else:
+            self._optimizer = self._make_optimizer()
+        converged = self._train(X, y, sample_weight, history, incremental)
+        self._take_over(history)
         return converged
+
+    def _fit_lbfgs(self, X, y, sample_weight):
+        """Train by L-BFGS, in float64 like SciPy whatever X is. Returns SciPy's result."""
+        network = self._network
+        if network.dtype != np.float64:
+            self._network = self._network_of(network.layer_units, np.float64, network.sparse)
+            self._network.set_parameters(network.weights, network.biases)
+        result = minimize(
+            self._network,
+            self._network.data(X, y, sample_weight),
+            alpha=self.alpha,
+            max_iter=self.max_iter,
+            max_fun=self.max_fun,
+            tol=self.tol,
+        )
+        self.coefs_, self.intercepts_ = unflatten(result.x, self._network.panels.shapes)
+        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), np.float64(result.fun)
+        return result
+
+    def _loss_grad_lbfgs(self, packed_coef_inter, X, y, sample_weight=None, *work_arrays):
+        """What 'lbfgs' minimises, as scikit-learn's tests call it: y has a column for each output, work is ignored."""
+        network = self._network_of_coefs(scipy.sparse.issparse(X))
+        y = y.argmax(axis=1) if self.out_activation_ == "softmax" else y
+        return loss_and_gradient(packed_coef_inter, network, network.data(X, y, sample_weight), self.alpha)
 
     def _initialize(self, layer_units, dtype, sparse):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
         self._network = self._network_of(layer_units, dtype, sparse)
         factor = 2.0 if self.activation == "logistic" else 6.0
-        history = History(best_parameters=self._network.initialize(self._random_state, factor))
+        self._network.initialize(self._random_state, factor)
+        self.t_, history = 0, History()
         if self.early_stopping:
             history.best_loss, history.validation_scores, history.best_validation_score = None, [], -np.inf
+            history.best_parameters = self._network.panels.unpack(self._network.parameters)
+        else:  # scikit-learn keeps the initial weights under these names, which nothing reads
+            self.__dict__.pop("_best_coefs", None)
+            self.__dict__.pop("_best_intercepts", None)
         return history
 
     def _history(self):
@@ -256,12 +380,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         self.best_loss_, self._no_improvement_count = history.best_loss, history.no_improvement_count
         self.validation_scores_ = history.validation_scores
         self.best_validation_score_ = history.best_validation_score
-        self._best_coefs, self._best_intercepts = history.best_parameters
-        self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
-        if not np.isfinite(self._network.parameters).all():
-            del self._network  # NaN has come into its padding
         if self.early_stopping:
+            self._best_coefs, self._best_intercepts = history.best_parameters
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+        else:
+            self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
 
     def _make_optimizer(self):
         if self.solver == "adam":
@@ -363,7 +486,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron classifier: a drop-in for `sklearn.neural_network.MLPClassifier`.
 
-    It minimises the log-loss by stochastic gradient descent or Adam. With the same `random_state` it gives
+    It minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. With the same `random_state` it gives
     scikit-learn's numbers, in float64 to rounding.
 
     Parameters
@@ -373,7 +496,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'lbfgs' is not there yet: it raises NotImplementedError.
+        'lbfgs' takes all rows at a time, in float64, and suits small data; its weights are float64 whatever X is.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, divided by the sample size when added to the loss.
     batch_size : int or 'auto', default='auto'
@@ -386,15 +509,16 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Largest number of epochs.
+        Largest number of epochs, or of iterations of 'lbfgs'.
     shuffle : bool, default=True
         Whether to shuffle the samples before each epoch.
     random_state : int, RandomState instance, default=None
         Draws the initial weights, the split for early stopping and the shuffles.
     tol : float, default=1e-4
-        An epoch that does not improve loss or validation score by this much counts as no change.
+        An epoch that does not improve loss or validation score by this much counts as no change. 'lbfgs' has converged
+        when no element of the gradient is larger.
     verbose : bool, default=False
-        Whether to print the loss of each epoch.
+        Whether to print the loss of each epoch; 'lbfgs' prints nothing.
     warm_start : bool, default=False
         Whether fit goes on from the last solution.
     momentum : float, default=0.9
@@ -420,13 +544,13 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     classes_ : ndarray or list of ndarray of shape (n_classes,)
         Class labels for each output.
     coefs_ : list of ndarray of shape (units of a layer, units of the next)
-        Weight matrices, float32 if X is, else float64.
+        Weight matrices, float32 if X is, else float64; always float64 after 'lbfgs'.
     intercepts_ : list of ndarray of shape (units of the next layer,)
         Biases.
     loss_ : float
-        Loss of the last epoch.
+        Loss of the last epoch, or where 'lbfgs' ended.
     best_loss_ : float or None
-        Smallest loss of an epoch; None with early stopping.
+        Smallest loss of an epoch; None with early stopping. This and the next three are not set by 'lbfgs'.
     loss_curve_ : list of float
         Loss of each epoch.
     validation_scores_ : list of float or None
@@ -436,7 +560,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     t_ : int
         Training samples seen, epoch by epoch.
     n_iter_ : int
-        Epochs of the last fit.
+        Epochs, or iterations, of the last fit.
     n_features_in_ : int
         Features seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -515,6 +639,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             n_iter_no_change=n_iter_no_change,
             max_fun=max_fun,
         )
+
+    @staticmethod
+    def _sklearn_class():
+        from sklearn.neural_network import MLPClassifier
+
+        return MLPClassifier
 
     # ---- targets ----
 
@@ -656,8 +786,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron regressor: a drop-in for `sklearn.neural_network.MLPRegressor`.
 
-    It minimises half the squared error or half the Poisson deviance by stochastic gradient descent or Adam. With the
-    same `random_state` it gives scikit-learn's numbers, in float64 to rounding.
+    It minimises half the squared error or half the Poisson deviance by stochastic gradient descent, Adam or L-BFGS.
+    With the same `random_state` it gives scikit-learn's numbers, in float64 to rounding.
 
     Parameters
     ----------
@@ -754,6 +884,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             max_fun=max_fun,
         )
 
+    @staticmethod
+    def _sklearn_class():
+        from sklearn.neural_network import MLPRegressor
+
+        return MLPRegressor
+
     # ---- targets ----
 
     def _validate_input(self, X, y, incremental, reset):
@@ -809,7 +945,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     @available_if(lambda est: est._check_solver)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
-        """Update the model with a single pass over the given data.
+        """Update the model with a single pass over the given data; with 'lbfgs', as in scikit-learn, with a whole fit.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ OUTPUTS = {
 }
 
 # Multiply-adds forward from which more threads pay for the parallel regions, measured.
-_TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 400_000, 400_000
+_TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
@@ -102,7 +102,6 @@ class MLP:
         self.panels = Panels(self.layer_units, codes, self.dtype, self.sparse)
         self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
         self._spare, self._held = {}, None
-        self.set_parameters([np.zeros(shape) for shape in self.panels.shapes], map(np.zeros, self.layer_units[1:]))
 
     def __reduce__(self):
         *hidden, output = self.activations
@@ -134,6 +133,8 @@ class MLP:
         shapes = self.panels.shapes
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
+        if not np.isfinite(self.parameters).all():  # then NaN has come into the padding, too
+            self.parameters[:], self._copies[:] = self.panels.parameters(), 0
         self.panels.pack(weights, biases, self.parameters, self._copies)
         self._held = _fingerprint([*weights, *biases]) if self.panels.work <= _FINGERPRINT_UP_TO else None
 
@@ -149,11 +150,6 @@ class MLP:
         random_state : numpy.random.RandomState
         factor : float, default=6.0
             Of Glorot and Bengio (2010); scikit-learn takes 2 with logistic hidden layers, 6 with all others.
-
-        Returns
-        -------
-        weights, biases : list of ndarray
-            What was drawn, in the network's dtype.
         """
         weights, biases = [], []
         for n, m in self.panels.shapes:
@@ -161,7 +157,6 @@ class MLP:
             weights.append(random_state.uniform(-bound, bound, (n, m)).astype(self.dtype, copy=False))
             biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype, copy=False))
         self.set_parameters(weights, biases)
-        return weights, biases
 
     # ---- what goes in ----
 
@@ -237,6 +232,10 @@ class MLP:
     def _give_back(self, kind, *key, workspace):
         self._spare[kind] = key, workspace
 
+    def release(self):
+        """Give back the memory that is kept for the next call; where all rows were one batch, it is large."""
+        self._spare.clear()
+
     # ---- what it computes ----
 
     def predict(self, X, order=None):
@@ -272,11 +271,11 @@ class MLP:
         return out
 
     def _forward(self, X, order, threads, height, workspace, out):
-        layout, A, job, step = workspace
+        layout, A, job = workspace
         view, x = _flat(X)
         predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
         predict(
-            job, layout, view, x, _read_only(order), len(out), height, step, self.parameters, self._copies, A,
+            job, layout, view, x, _read_only(order), len(out), height, self.parameters, self._copies, A,
             out.reshape(-1), threads,
         )  # fmt: skip
 
@@ -296,7 +295,7 @@ class MLP:
         n, sparse = X.shape[0], isinstance(X, SparseRows)
         height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = layout, A, _, _ = self.panels.workspace_to_predict(height, sparse)
+        workspace = layout, A, _ = self.panels.workspace_to_predict(height, sparse)
         self._forward(X, _ALL_ROWS, 1, height, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [
@@ -329,7 +328,7 @@ class MLP:
             Shaped like `weights` and `biases`. As in scikit-learn, those of the squared error are of its sum over
             outputs, where the loss is the mean.
         """
-        flat, none = self.panels.parameters(), np.empty(0, self.dtype)
+        flat, none = self.panels.moments(), np.empty(0, self.dtype)
         loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha), flat, none)
         return loss, *self.panels.unpack(flat)
 

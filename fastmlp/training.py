@@ -1,38 +1,62 @@
-"""Training from epoch to epoch: optimizers with their schedules, stopping, history. scikit-learn's rules."""
+"""Training by scikit-learn's rules: from epoch to epoch (optimizers, schedules, stopping, history) and by L-BFGS."""
 
 import dataclasses
+import types
 import warnings
 
 import numpy as np
 
 from fastmlp import _kernels as kernels
+from fastmlp._panels import Panels
 
 
 class _Optimizer:
-    """What `MLP.train_epoch` reads: `kind`, the numbers `step`, the flat moments `first` and `second`."""
+    """What `MLP.train_epoch` reads: `kind`, the numbers `step`, the flat moments `first` and `second`.
+
+    A subclass names its `parameters`, which are what its constructor takes, how far it has come (`progress`) and its
+    `moments`. Its state is made of them, under scikit-learn's names: how `step` and the flat arrays are laid out is
+    the business of one version on one processor.
+    """
 
     def __init__(self, network, kind, moments, learning_rate, decay_1=0.0, decay_2=0.0, epsilon=0.0):
         self._panels, self.kind = network.panels, kind
+        dtype = self._panels.dtype
         self.step = np.zeros(kernels.STEP)
         self.step[kernels.LEARNING_RATE] = self.learning_rate_init = learning_rate
         self.step[kernels.DECAY_1], self.step[kernels.DECAY_2] = decay_1, decay_2
-        self.step[kernels.EPSILON] = max(epsilon, np.finfo(network.dtype).tiny)  # 0 / (0 + epsilon) must be 0
-        self.first = self._panels.parameters() if moments > 0 else np.empty(0, network.dtype)
-        self.second = self._panels.parameters() if moments > 1 else np.empty(0, network.dtype)
+        self.step[kernels.EPSILON] = max(epsilon, np.finfo(dtype).tiny)  # 0 / (0 + epsilon) must be 0
+        self.first = self._panels.moments() if moments > 0 else np.empty(0, dtype)
+        self.second = self._panels.moments() if moments > 1 else np.empty(0, dtype)
+
+    @classmethod
+    def from_state(cls, network, state):
+        """An optimizer of this network's parameters that is where another is.
+
+        Parameters
+        ----------
+        network : MLP
+            Only the layout of its parameters is kept.
+        state : dict
+            What the other's `parameters`, `progress` and `moments` are: attributes of scikit-learn's optimizers too.
+        """
+        optimizer = cls(network, **{name: state[name] for name in cls.parameters})
+        for name in cls.progress:
+            setattr(optimizer, name, state[name])
+        count = len(network.panels.shapes)
+        for flat, name in zip((optimizer.first, optimizer.second), cls.moments, strict=False):
+            if flat.size:
+                network.panels.pack(state[name][:count], state[name][count:], flat)
+        return optimizer
 
     def __getstate__(self):
-        """Moments as matrices: the panels of this processor mean nothing to another."""
-        arrays = {name: self._unpacked(getattr(self, name)) for name in ("first", "second")}
-        return self.__dict__ | {name: array or None for name, array in arrays.items()}
+        state = {name: getattr(self, name) for name in (*self.parameters, *self.progress, *self.moments)}
+        return state | {"layer_units": self._panels.layer_units, "dtype": self._panels.dtype.name}
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
-        for name in "first", "second":
-            parameters, flat = state[name], np.empty(0, self._panels.dtype)
-            if parameters:
-                flat, count = self._panels.parameters(), len(self._panels.shapes)
-                self._panels.pack(parameters[:count], parameters[count:], flat)
-            setattr(self, name, flat)
+        layer_units = state["layer_units"]
+        hidden = [kernels.IDENTITY] * (len(layer_units) - 1)  # a layout of the same shapes: moments have no activations
+        network = types.SimpleNamespace(panels=Panels(layer_units, hidden, np.dtype(state["dtype"])))
+        self.__dict__.update(self.from_state(network, state).__dict__)
 
     def _unpacked(self, flat):
         """Weights, then biases, of a flat array like the parameters."""
@@ -50,9 +74,7 @@ class _Optimizer:
             raise ValueError(
                 f"The optimizer was made for weights of the shapes {self._panels.shapes}, not {network.panels.shapes}."
             )
-        other, state = object.__new__(type(self)), self.__getstate__()
-        other.__setstate__(state | {"_panels": network.panels, "step": self.step.copy()})
-        return other
+        return self.from_state(network, self.__getstate__())
 
     def epoch_ends(self, t):
         """Change the learning rate by the schedule; t is the number of samples seen."""
@@ -86,18 +108,24 @@ class Adam(_Optimizer):
         First and second moments of all weights, then of all biases.
     """
 
+    parameters, progress, moments = ("learning_rate_init", "beta_1", "beta_2", "epsilon"), ("t",), ("ms", "vs")
+
     def __init__(self, network, learning_rate_init=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         super().__init__(network, kernels.ADAM, 2, learning_rate_init, beta_1, beta_2, epsilon)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     @property
     def t(self):
         return int(self.step[kernels.STEPS])
 
+    @t.setter
+    def t(self, steps):
+        self.step[kernels.STEPS] = steps
+
     @property
     def learning_rate(self):
-        beta_1, beta_2 = self.step[kernels.DECAY_1], self.step[kernels.DECAY_2]
         return (
-            self.learning_rate_init * np.sqrt(1 - beta_2**self.t) / (1 - beta_1**self.t)
+            self.learning_rate_init * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
             if self.t
             else self.learning_rate_init
         )
@@ -135,16 +163,23 @@ class SGD(_Optimizer):
         Of all weights, then of all biases; empty without momentum.
     """
 
+    parameters = "learning_rate_init", "lr_schedule", "momentum", "nesterov", "power_t"
+    progress, moments = ("learning_rate",), ("velocities",)
+
     def __init__(
         self, network, learning_rate_init=0.1, lr_schedule="constant", momentum=0.9, nesterov=True, power_t=0.5
     ):
         kind = (kernels.NESTEROV if nesterov else kernels.MOMENTUM) if momentum > 0 else kernels.SGD
         super().__init__(network, kind, int(momentum > 0), learning_rate_init, momentum)
-        self.lr_schedule, self.power_t = lr_schedule, power_t
+        self.lr_schedule, self.momentum, self.nesterov, self.power_t = lr_schedule, momentum, nesterov, power_t
 
     @property
     def learning_rate(self):
         return float(self.step[kernels.LEARNING_RATE])
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        self.step[kernels.LEARNING_RATE] = rate
 
     @property
     def velocities(self):
@@ -152,14 +187,14 @@ class SGD(_Optimizer):
 
     def epoch_ends(self, t):
         if self.lr_schedule == "invscaling":
-            self.step[kernels.LEARNING_RATE] = self.learning_rate_init / (t + 1) ** self.power_t
+            self.learning_rate = self.learning_rate_init / (t + 1) ** self.power_t
 
     def stops(self, message, verbose):
         if self.lr_schedule != "adaptive":
             return super().stops(message, verbose)
         if self.learning_rate <= 1e-6:
             return super().stops(message + " Learning rate too small.", verbose)
-        self.step[kernels.LEARNING_RATE] /= 5.0
+        self.learning_rate /= 5.0
         if verbose:
             print(message + f" Setting learning rate to {self.learning_rate:f}")
         return False
@@ -267,3 +302,61 @@ def train(
         warnings.warn("Training interrupted by user.", stacklevel=2)
         return True
     return False
+
+
+# ---- L-BFGS ----
+
+
+def flatten(weights, biases):
+    """All parameters in one vector of float64, weights of all layers before biases: what L-BFGS works on."""
+    return np.concatenate([np.ravel(array) for array in [*weights, *biases]], dtype=np.float64)
+
+
+def unflatten(flat, shapes):
+    """Weights and biases of layers of these shapes, two lists of views into such a vector."""
+    sizes = [n * m for n, m in shapes] + [m for _, m in shapes]
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=False)], parts[len(shapes) :]
+
+
+def loss_and_gradient(flat, network, data, alpha=0.0):
+    """Loss of all rows at these flattened parameters, which the network takes over, and its flattened gradient."""
+    network.set_parameters(*unflatten(flat, network.panels.shapes))
+    loss, *gradients = network.gradients(data, alpha)
+    return loss, flatten(*gradients)
+
+
+def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4):
+    """Train by L-BFGS: SciPy looks for the step, the network gives it loss and gradient of all rows at once.
+
+    Parameters
+    ----------
+    network : MLP
+        Of float64, as SciPy's numbers are. It starts with the parameters it has, and ends with the best.
+    data : Data
+        Made by `network.data`.
+    alpha : float, default=0.0
+        Weight of the L2 penalty.
+    max_iter, max_fun : int
+        Iterations, and evaluations of the loss, that are allowed.
+    tol : float, default=1e-4
+        It has converged when no element of the gradient is larger.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        `status` is 0 if it has converged; `x` are the flattened parameters.
+    """
+    import scipy.optimize  # here, so that who trains with Adam does not wait for it
+
+    result = scipy.optimize.minimize(
+        loss_and_gradient,
+        flatten(network.weights, network.biases),
+        args=(network, data, alpha),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+    )
+    network.set_parameters(*unflatten(result.x, network.panels.shapes))
+    network.release()
+    return result

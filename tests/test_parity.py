@@ -216,6 +216,51 @@ def test_poisson_regression(task, solver, activation, hidden_layer_sizes):
     check(TASKS[task], how, loss="poisson", activation=activation, hidden_layer_sizes=hidden_layer_sizes, **parameters)
 
 
+LBFGS = {"solver": "lbfgs", "max_iter": 10, "alpha": 1.0}
+
+# name: (how to train, parameters). Few iterations and a penalty: where the loss of two outputs, whose gradient is not
+# its own in scikit-learn, or that of dead ReLUs leads a line search nowhere, rounding decides where it ends.
+LBFGS_SETTINGS = {
+    "lbfgs": (fit, LBFGS),
+    "sample_weight": (fit_weighted, LBFGS),
+    "warm_start": (fit_twice, LBFGS | {"warm_start": True, "max_iter": 7}),
+    "max_fun": (fit, LBFGS | {"max_fun": 6}),
+    "tol": (fit, LBFGS | {"tol": 0.1}),
+    "what it does not look at": (
+        fit,
+        LBFGS | {"early_stopping": True, "batch_size": 1000, "learning_rate": "adaptive", "shuffle": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("hidden_layer_sizes", HIDDEN_LAYER_SIZES, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("setting", LBFGS_SETTINGS)
+@pytest.mark.parametrize("task", TASKS)
+def test_lbfgs(task, setting, activation, hidden_layer_sizes):
+    """Equal n_iter_ and warnings, loss within 1e-8, weights and predictions within 1e-6, the same attributes."""
+    how, parameters = LBFGS_SETTINGS[setting]
+    loss = {"loss": "poisson"} if "counts" in task else {}
+    check(TASKS[task], how, activation=activation, hidden_layer_sizes=hidden_layer_sizes, **parameters, **loss)
+
+
+@pytest.mark.parametrize("task", ["one_output", "two_outputs"])
+def test_lbfgs_partial_fit(task):
+    """Of the regressor: a whole fit that goes on from the weights there are, with early_stopping too."""
+    check(TASKS[task], partial_fits, hidden_layer_sizes=(7,), activation="tanh", solver="lbfgs", max_iter=3)
+    check(TASKS[task], partial_fits, hidden_layer_sizes=(7,), solver="lbfgs", max_iter=3, early_stopping=True)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "one_output"])
+def test_lbfgs_converges(task):
+    """Trained until the gradient is small: no warning, about as many iterations, losses within 1e-6."""
+    parameters = {"solver": "lbfgs", "max_iter": 1000, "hidden_layer_sizes": (), "alpha": 1.0}
+    ours, theirs = (train(library, TASKS[task], fit, **parameters) for library in (fastmlp, sklearn.neural_network))
+    assert ours["warnings"] == theirs["warnings"] == []
+    assert ours["n_iter_"] == theirs["n_iter_"]
+    assert ours["loss_"] == pytest.approx(theirs["loss_"], rel=1e-6)
+
+
 def dtypes(seen):
     return seen["layers"], {name: seen[name].dtype for name in seen if name.startswith("predict")}
 
@@ -246,8 +291,22 @@ def test_float32(task, y_dtype, solver, activation):
     np.testing.assert_allclose(ours["loss_curve_"], theirs["loss_curve_"], rtol=1e-3)
 
 
+@pytest.mark.parametrize("y_dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("task", GRID_TASKS)
+def test_lbfgs_float32(task, y_dtype):
+    """X in float32: scikit-learn's dtypes (weights in float64), losses within 1e-5: it rounds to float32 on the way."""
+    task = TASKS[task]
+    y = task.y.astype(y_dtype) if task.estimator == "MLPRegressor" else task.y
+    task = task._replace(X=task.X.astype(np.float32), y=y)
+    for how, parameters in (fit, LBFGS), (fit_weighted, LBFGS), (fit_twice, LBFGS | {"warm_start": True}):
+        parameters = parameters | {"activation": "tanh", "hidden_layer_sizes": (7,)}
+        ours, theirs = (train(library, task, how, **parameters) for library in (fastmlp, sklearn.neural_network))
+        assert dtypes(ours) == dtypes(theirs)
+        assert ours["loss_"] == pytest.approx(theirs["loss_"], rel=1e-5)
+
+
 @pytest.mark.parametrize("X_dtype", [np.float32, np.float16, np.int64, np.uint8, bool])
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("task", GRID_TASKS)
 def test_dtypes(task, solver, X_dtype):
     """Weights and predictions have scikit-learn's dtypes, whatever X's: float64 for all but float32."""

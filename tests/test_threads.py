@@ -67,3 +67,32 @@ def test_a_forked_child_fits_after_its_parent(layer):
     assert done.returncode == 0, done.stderr
     if layer is not None:
         assert done.stdout.strip() == layer
+
+
+FIT = """
+import sys, warnings
+import numpy as np
+from fastmlp import MLPClassifier
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
+model = MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+sys.stdout.write(str([W.tobytes().hex() for W in model.coefs_]))
+"""
+
+
+@pytest.mark.parametrize("layer", ["omp", "tbb"])
+def test_threads_that_do_not_come_are_done_without(layer):
+    """The layer runs one thread where two were asked for: no deadlock, the same bits."""
+
+    def coefs(threads):
+        settings = {"NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer, "OMP_THREAD_LIMIT": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", FIT], env={**os.environ, **settings}, capture_output=True, text=True, timeout=300
+        )
+        if "No threading layer could be loaded" in done.stderr:
+            pytest.skip(f"{layer} is not there")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert coefs(2) == coefs(1)

@@ -4,6 +4,7 @@ Each test compiles a few lines that use the intrinsic and compares all memory th
 all of these again, and some of `test_network.py`, on the tiles of other processors.
 """
 
+import concurrent.futures
 import ctypes
 import functools
 import math
@@ -26,26 +27,38 @@ from fastmlp._tile import (
     ROWS,
     VECS,
     address,
+    atomic_add,
+    atomic_load,
+    atomic_replace,
+    column,
     column_sum,
     exp,
+    first_of,
+    give_way,
     lanes,
     lanes_of,
     load,
+    load_column,
     load_part,
+    log,
     logistic,
     maximum,
     memory,
+    minimum,
     multiply_add,
     number,
     outer,
+    pause,
+    pick,
     pointer,
     precision,
     row_max,
     row_sum,
-    set_column,
+    row_totals,
     skip,
     sqrt,
     store,
+    store_column,
     store_part,
     store_transposed,
     tanh,
@@ -292,6 +305,47 @@ def test_parts_end_where_memory_ends():
     run_code("import test_tile; test_tile.use_parts_before_a_forbidden_page()")
 
 
+# ---- several threads --------------------------------------------------------------------------------------------
+
+
+def test_atomics_in_one_thread():
+    """What they return and what they leave in memory."""
+
+    @njit
+    def run(x):
+        m = pointer(x)
+        pause()
+        give_way()
+        return (
+            atomic_add(m, 1, 5),
+            atomic_load(m, 1),
+            atomic_replace(m, 2, 4, -1),
+            atomic_replace(m, 0, 1, -2),
+        )
+
+    x = np.array([1, 2, 3])
+    assert run(x) == (7, 7, False, True)
+    assert x.tolist() == [-2, 7, 3]
+
+
+def test_atomics_among_threads():
+    """No addition is lost; of all that want to replace a number one does."""
+
+    @njit(nogil=True)
+    def run(x, times):
+        replaced = 0
+        for i in range(times):
+            atomic_add(pointer(x), 0, 1)
+            replaced += atomic_replace(pointer(x), 1, i, i + 1)
+        return replaced
+
+    x, times = np.zeros(2, np.int64), 100_000
+    run(x, 0)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        replaced = sum(pool.map(lambda _: run(x, times), range(4)))
+    assert x[0] == 4 * times and 0 < replaced == x[1] <= times
+
+
 # ---- arithmetic -------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +422,10 @@ def expected_maximum(x, y):
     return np.where(y > x, y, x)  # a NaN in y is not larger, nothing is larger than a NaN in x
 
 
+def expected_minimum(x, y):
+    return np.where(y < x, y, x)
+
+
 def expected_where_nonzero(condition, x):
     return np.where(condition != 0, x, 0)
 
@@ -375,6 +433,7 @@ def expected_where_nonzero(condition, x):
 # name: (what is compiled, the same in NumPy)
 FUNCTIONS = {name: (njit(f), f) for name, f in OPERATORS.items()} | {
     "maximum": (maximum, expected_maximum),
+    "minimum": (minimum, expected_minimum),
     "where_nonzero": (where_nonzero, expected_where_nonzero),
 }
 
@@ -431,6 +490,7 @@ def test_sqrt_is_correctly_rounded(dtype):
 # name: (what is compiled, the same in NumPy or SciPy, the same in mpmath)
 ELEMENTARY = {
     "exp": (exp, np.exp, mpmath.exp),
+    "log": (log, np.log, mpmath.log),
     "tanh": (tanh, np.tanh, mpmath.tanh),
     "logistic": (logistic, scipy.special.expit, lambda x: 1 / (1 + mpmath.exp(-x))),
 }
@@ -481,7 +541,7 @@ def float64_samples():
 def test_elementary_functions_in_float64(function):
     """Within 2 units in the last place of what mpmath finds with 100 digits more, over the whole range."""
     compiled, _, exactly = ELEMENTARY[function]
-    x = float64_samples()
+    x = np.abs(float64_samples()) if function == "log" else float64_samples()
     found, worst = apply(compiled, x), (0, None)
     with mpmath.workprec(400):
         for argument, value in zip(x.tolist(), found.tolist(), strict=True):
@@ -501,9 +561,10 @@ def test_elementary_functions_in_float64(function):
 def test_elementary_functions_in_float64_densely(function):
     """The same on a million and a half numbers, where NumPy has 11 bits more."""
     compiled, _, _ = ELEMENTARY[function]
-    longer = {"exp": np.exp, "tanh": np.tanh, "logistic": lambda x: 1 / (1 + np.exp(-x))}[function]
+    longer = {"exp": np.exp, "tanh": np.tanh, "log": np.log, "logistic": lambda x: 1 / (1 + np.exp(-x))}[function]
     rng = np.random.RandomState(0)
     x = np.concatenate([rng.uniform(-end, end, 300_000) for end in (0.1, 0.3, 0.6, 2, 40)])
+    x = np.abs(x) if function == "log" else x
     found, exact = apply(compiled, x), longer(x.astype(np.longdouble))
     error = np.abs(found - exact) / np.spacing(exact.astype(np.float64))
     worst = np.argmax(error)
@@ -557,22 +618,89 @@ def test_column_sum(rows, vecs, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize("rows", [1, ROWS])
-def test_set_column(rows, dtype):
-    """One column is that of the other tile."""
+def test_first_of(dtype):
+    """Numbers before `count` stay, NaN after it does not."""
 
     @njit
-    def run(x, c, values):
-        X, Y, width = pointer(x), pointer(values), lanes(pointer(x))
-        store(set_column(load(X, 0, width, rows, 1), c, load(Y, 0, width, rows, 1)), X, 0, width)
+    def run(x, count):
+        store(first_of(load(pointer(x), 0, 0, 1, 1), count), pointer(x), 0, 0)
 
-    width = columns_of(dtype, 1)
-    for c in range(width):
-        x, values = counting(rows * width, dtype), -counting(rows * width, dtype)
-        expected = x.reshape(rows, width).copy()
-        expected[:, c] = values.reshape(rows, width)[:, c]
-        run(x, c, values)
-        assert_same(x.reshape(rows, width), expected)
+    for count in counts_of(dtype):
+        x, n = counting(columns_of(dtype, 1), dtype), max(count, 0)
+        x[n:] = np.nan
+        expected = np.where(np.isnan(x), 0, x)
+        run(x, count)
+        assert_same(x, expected)
+
+
+# ---- columns ----------------------------------------------------------------------------------------------------
+
+
+def column_size(dtype):
+    """How many numbers a column is made of: ROWS, then zeros up to a whole vector."""
+    return max(ROWS, columns_of(dtype, 1))
+
+
+def with_zeros(numbers):
+    return np.append(numbers, np.zeros(column_size(numbers.dtype) - len(numbers), numbers.dtype))
+
+
+@dtypes
+def test_columns_go_in_and_out(dtype):
+    """Any stride; nothing but the ROWS numbers is read or written; beyond them a vector holds zeros."""
+
+    @njit
+    def run(x, start, stride, y, whole, value):
+        numbers = load_column(pointer(x), start, stride)
+        store(numbers, pointer(whole), 0, 0)
+        store_column(numbers + column(pointer(x), value), pointer(y), start, stride)
+
+    for start, stride in product([0, 3], [1, 2, 7]):
+        x = before_a_forbidden_page(counting(start + stride * (ROWS - 1) + 1, dtype)) if os.name == "posix" else None
+        x = counting(start + stride * (ROWS - 1) + 1, dtype) if x is None else x
+        y, whole = -x, np.full(column_size(dtype), np.nan, dtype)
+        expected = y.copy()
+        expected[start::stride] = x[start::stride] + 5
+        run(x, start, stride, y, whole, 5.0)
+        assert_same(y, expected)
+        assert_same(whole, with_zeros(x[start::stride]))
+
+
+@dtypes
+def test_pick(dtype):
+    """Rows in any order; zeros from `count` on, and no row or number of the order beyond it is read."""
+
+    @njit
+    def run(x, stride, offset, order, start, count, y):
+        store(pick(pointer(x), stride, offset, pointer(order), start, count), pointer(y), 0, 0)
+
+    x, order = counting(40, dtype), np.random.RandomState(0).permutation(10)
+    for stride, offset, start, count in product([0, 1, 4], [0, 3], [0, 2], range(1, ROWS + 3)):
+        known = order[: start + min(count, ROWS)]
+        known = before_a_forbidden_page(known) if os.name == "posix" else known
+        y = np.full(column_size(dtype), np.nan, dtype)
+        run(x, stride, offset, known, start, count, y)
+        assert_same(y, with_zeros(x[known[start:] * stride + offset]))
+
+
+@dtypes
+@pytest.mark.parametrize("vecs", sorted({1, VECS}))
+def test_row_totals(vecs, dtype):
+    """The sum of each row: exact on whole numbers, of others within rounding; then zeros."""
+
+    @njit
+    def run(x, y):
+        width = vecs * lanes(pointer(x))
+        store(row_totals(load(pointer(x), 0, width, ROWS, vecs)), pointer(y), 0, 0)
+
+    width, found = columns_of(dtype, vecs), np.full(column_size(dtype), np.nan, dtype)
+    x = counting(ROWS * width, dtype).reshape(ROWS, width)
+    run(x.reshape(-1), found)
+    assert_same(found, with_zeros(x.sum(axis=1)))
+    x = np.random.RandomState(0).normal(size=(ROWS, width)).astype(dtype)
+    run(x.reshape(-1), found)
+    bound = np.finfo(dtype).eps * 16 * np.abs(x).sum(axis=1)
+    assert np.all(np.abs(found[:ROWS] - x.sum(axis=1, dtype=float)) <= bound) and not found[ROWS:].any()
 
 
 @dtypes
@@ -595,13 +723,13 @@ def test_row_sum(rows, vecs, dtype):
 def test_row_max(rows, vecs, dtype):
     """The largest number of each row in each of its places; infinities count, NaN only where nothing else stands."""
     width, run = columns_of(dtype, vecs), rows_of(row_max, rows, vecs)
-    for column, number_there in product(range(width), [-0.5, np.inf, np.nan]):
+    for place, number_there in product(range(width), [-0.5, np.inf, np.nan]):
         for others in -counting(rows * width, dtype), np.full(rows * width, -np.inf, dtype):
             x = others.reshape(rows, width)
-            x[:, column] = number_there
+            x[:, place] = number_there
             expected = np.repeat(np.fmax.reduce(x, axis=1, keepdims=True), width, axis=1)
             run(x.reshape(-1))
-            np.testing.assert_array_equal(x, expected, err_msg=f"{number_there} in column {column}")
+            np.testing.assert_array_equal(x, expected, err_msg=f"{number_there} in column {place}")
     x = np.full(rows * width, np.nan, dtype)
     run(x)
     assert np.isnan(x).all()

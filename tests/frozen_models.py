@@ -1,0 +1,66 @@
+"""Makes frozen_models_1.gz: small models as this version saves them, for test_frozen_models.py to load for ever.
+
+Run `python tests/frozen_models.py` where the format of an estimator's state has grown by one, and add the new file; a
+file that a release has been made with stays as it is.
+"""
+
+import gzip
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import fastmlp
+from fastmlp.estimators import _FORMAT
+
+HERE = Path(__file__).parent
+
+X = np.random.RandomState(0).normal(size=(24, 3))
+LABELS = np.arange(24) % 3
+WORDS = np.array(["ant", "bee", "cow"])[LABELS]
+INDICATOR = np.eye(3, dtype=int)[LABELS]
+NUMBERS = X[:, 0] - X[:, 1] * X[:, 2]
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
+
+# name: (model, X, y)
+MODELS = {
+    "adam": (fastmlp.MLPClassifier(**SMALL), X, WORDS),
+    "adam, float32": (fastmlp.MLPClassifier(activation="tanh", **SMALL), X.astype(np.float32), LABELS),
+    "adam, labels": (fastmlp.MLPClassifier(activation="logistic", **SMALL), X, INDICATOR),
+    "sgd": (fastmlp.MLPRegressor(solver="sgd", learning_rate="invscaling", **SMALL), X, NUMBERS),
+    "sgd without momentum": (fastmlp.MLPClassifier(solver="sgd", momentum=0.0, **SMALL), X, LABELS > 0),
+    "lbfgs": (fastmlp.MLPClassifier(solver="lbfgs", warm_start=True, **SMALL), X, LABELS),
+    "poisson": (fastmlp.MLPRegressor("poisson", **SMALL), X, LABELS),
+    "early stopping": (
+        fastmlp.MLPRegressor(early_stopping=True, warm_start=True, learning_rate_init=0.02, **SMALL),
+        X,
+        NUMBERS,
+    ),
+}
+
+
+def outputs(model, X):
+    return model.predict_proba(X) if isinstance(model, fastmlp.MLPClassifier) else model.predict(X)
+
+
+def go_on(model, X, y):
+    """What is called on a model that was loaded: another step, or another fit where there are no steps."""
+    steps = hasattr(model, "_optimizer") and not model.early_stopping
+    return model.partial_fit(X, y) if steps else model.fit(X, y)
+
+
+def freeze():
+    """The models, what they put out, and what they put out after they have gone on."""
+    content = {}
+    for name, (model, rows, y) in MODELS.items():
+        model.fit(rows, y)
+        saved, first = pickle.dumps(model, 4), outputs(model, rows)
+        content[name] = saved, first, outputs(go_on(model, rows, y), rows)
+    return content
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (HERE / f"frozen_models_{_FORMAT}.gz").write_bytes(gzip.compress(pickle.dumps(freeze(), 4), mtime=0))

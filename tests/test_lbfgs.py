@@ -1,0 +1,234 @@
+"""solver="lbfgs": one call of the kernels per evaluation, nothing lost, the same words. Numbers: test_parity.py."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.neural_network
+from sklearn.exceptions import ConvergenceWarning
+from test_estimators import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, run_python, state
+
+import fastmlp
+from fastmlp import _kernels as kernels
+from fastmlp import training
+from fastmlp.network import MLP
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+LBFGS = {"solver": "lbfgs", "max_iter": 5}
+
+
+def test_flatten_and_unflatten_are_inverse():
+    """Weights of all layers come before biases, as float64; the parts are views."""
+    weights, biases = [np.arange(6.0).reshape(2, 3), np.arange(3.0).reshape(3, 1)], [np.ones(3), np.full(1, 7.0)]
+    flat = training.flatten([W.astype(np.float32) for W in weights], biases)
+    assert flat.dtype == np.float64 and flat.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 1, 1, 1, 7]
+    parts = sum(training.unflatten(flat, [(2, 3), (3, 1)]), [])
+    assert all(np.array_equal(part, array) for part, array in zip(parts, weights + biases, strict=True))
+    assert all(np.shares_memory(part, flat) for part in parts)
+
+
+@pytest.mark.parametrize("output", ["softmax", "logistic", "exp", "identity"])
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+def test_gradient_is_that_of_the_loss(activation, output):
+    """Every element of the gradient is the difference of two losses, also where units are padded with -1e30."""
+    rng = np.random.RandomState(0)
+    network = MLP([4, 5, 3, 1 if output == "identity" else 2], activation, output, np.float64)
+    network.initialize(rng)
+    y = {"softmax": LABELS % 2, "identity": X[:, 0]}.get(output, np.column_stack([LABELS % 2, LABELS > 0]))
+    data = network.data(X, y, rng.uniform(0.5, 2, len(X)))
+    flat = training.flatten(network.weights, network.biases)
+    _, gradient = training.loss_and_gradient(flat, network, data, 0.1)
+    for i in range(len(flat)):
+        step = np.eye(len(flat))[i] * 1e-6
+        above, below = (training.loss_and_gradient(flat + s, network, data, 0.1)[0] for s in (step, -step))
+        assert gradient[i] == pytest.approx((above - below) / 2e-6, abs=1e-7)
+    assert training.flatten(network.weights, network.biases).tolist() == (flat - step).tolist()
+
+
+def test_one_call_of_the_kernels_for_all_rows(monkeypatch):
+    """Each evaluation is one batch of all rows, on all threads where it is large; the workspace is given back."""
+    calls, epoch = [], kernels.epoch
+
+    def counted(*args):
+        calls.append(args)
+        return epoch(*args)
+
+    monkeypatch.setattr(kernels, "epoch", counted)
+    monkeypatch.setattr("fastmlp._threads.count", lambda: 2)
+    rows = np.random.RandomState(0).normal(size=(700, 40))
+    model = make("MLPRegressor", solver="lbfgs", hidden_layer_sizes=(50,), max_iter=3).fit(rows, rows[:, 0])
+    assert model.n_iter_ == 3 and 3 < len(calls) < 10
+    for args in calls:
+        batch_size, threads = args[10], args[-2]
+        assert (len(args[9]), batch_size, threads) == (700, 700, 2)
+    assert not model._network._spare
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    """Weights, loss and iterations, where a batch goes to several threads."""
+    code = """
+import numba, numpy as np, fastmlp
+X = np.random.RandomState(0).normal(size=(700, 40))
+for threads in 1, 2, 3:
+    numba.set_num_threads(threads)
+    model = fastmlp.MLPRegressor(hidden_layer_sizes=(60, 20), solver="lbfgs", max_iter=20, random_state=0)
+    model.fit(X, X[:, 0] * X[:, 1])
+    print(hash(b"".join(W.tobytes() for W in model.coefs_ + model.intercepts_)), model.loss_, model.n_iter_)
+"""
+    done = run_python(code, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="0")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and len(set(lines)) == 1
+
+
+def test_float32_rows_are_read_in_place(monkeypatch):
+    """A float64 network takes float32 rows as they are; the weights begin with what float32 makes of them."""
+    seen, data = [], MLP.data
+    monkeypatch.setattr(MLP, "data", lambda self, X, *args: seen.append((self.dtype, X)) or data(self, X, *args))
+    rows = X.astype(np.float32)
+    model = make("MLPClassifier", **LBFGS).fit(rows, LABELS)
+    assert seen[0][1] is rows and seen[0][0] == np.float64
+    assert [W.dtype for W in model.coefs_ + model.intercepts_] == [np.float64] * 4
+    assert model.predict_proba(rows).dtype == np.float64
+
+
+@both_estimators
+def test_attributes(name):
+    """Those that belong to epochs are not there; those that another solver has left stay, as in scikit-learn."""
+    epochs = {"loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count"}
+    model, theirs = (
+        make(name, library, **LBFGS).fit(X, TARGETS[name]) for library in (fastmlp, sklearn.neural_network)
+    )
+    assert not (epochs | {"_optimizer"}) & vars(model).keys()
+    ours = vars(model).keys() - {"_network"}
+    assert ours == vars(theirs).keys() - {"_coef_indptr", "_intercept_indptr", "_best_coefs", "_best_intercepts"}
+    model = make(name).fit(X, TARGETS[name])
+    curve = list(model.loss_curve_)
+    model.set_params(**LBFGS).fit(X, TARGETS[name])
+    assert model.loss_curve_ == curve and model.loss_ != curve[-1]
+
+
+def test_warnings(recwarn):
+    """scikit-learn's words for each way of ending; none where it converges."""
+    settings = {"max_iter": {"max_iter": 2}, "max_fun": {"max_fun": 3, "max_iter": 50}, "converges": {"tol": 1.0}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConvergenceWarning)
+        for name, parameters in settings.items():
+            texts = []
+            for library in fastmlp, sklearn.neural_network:
+                recwarn.clear()
+                make("MLPClassifier", library, **(LBFGS | parameters)).fit(X, LABELS)
+                texts.append([(w.category, str(w.message)) for w in recwarn])
+            assert texts[0] == texts[1], name
+            assert [category for category, _ in texts[0]] == ([] if name == "converges" else [ConvergenceWarning])
+
+
+@both_estimators
+def test_a_warning_made_an_error_does_not_lose_the_fit(name):
+    """The model is trained when the warning comes."""
+    model = make(name, **LBFGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            model.fit(X, TARGETS[name])
+    assert state(model) == state(make(name, **LBFGS).fit(X, TARGETS[name]))
+
+
+# name: (exception, how it comes)
+FAILURES = {
+    "NaN": (ValueError, lambda model, y: model.fit(put(X, np.nan), y)),
+    "no weight": (ValueError, lambda model, y: model.fit(X, y, np.zeros(len(X)))),
+    "weights that sum to 0": (ZeroDivisionError, lambda model, y: model.fit(X, y, (-1.0) ** np.arange(len(X)))),
+    "trouble": (Trouble, lambda model, y: model.fit(X, y)),
+    "Ctrl-C": (KeyboardInterrupt, lambda model, y: model.fit(X, y)),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("before", ["adam", "lbfgs"])
+@both_estimators
+def test_failing_fit_changes_nothing(name, before, failure, monkeypatch):
+    """The exception gets out, as in scikit-learn; the model is, bit for bit, as if there had been no call."""
+    y, (exception, call) = TARGETS[name], FAILURES[failure]
+    model, twin = (make(name, solver=before, warm_start=True).fit(X, y).set_params(**LBFGS) for _ in range(2))
+    expected = bits(model)
+    with monkeypatch.context() as patch:
+        if exception in (Trouble, KeyboardInterrupt):
+            gradients, calls = MLP.gradients, []
+
+            def fail(*args):
+                calls.append(0)
+                if len(calls) == 3:
+                    raise exception
+                return gradients(*args)
+
+            patch.setattr(MLP, "gradients", fail)
+        with pytest.raises(exception):
+            call(model, y)
+    assert state(model) == state(twin) and bits(model) == expected
+    assert state(model.fit(X, y)) == state(twin.fit(X, y))
+
+
+@both_estimators
+def test_divergence_as_in_scikit_learn(name):
+    """Rows whose sums overflow: the same exception or the same warning, and no trace in what follows."""
+    y, seen = TARGETS[name], []
+    for library in fastmlp, sklearn.neural_network:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                make(name, library, **LBFGS).fit(HUGE, y)
+                seen.append([w.category for w in caught if w.category is not RuntimeWarning])
+            except ValueError as error:
+                seen.append(str(error))
+    assert seen[0] == seen[1]
+    model = make(name, **LBFGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model.fit(HUGE, y)
+        except ValueError:
+            pass
+    assert state(model.fit(X, y)) == state(make(name, **LBFGS).fit(X, y))
+
+
+@both_estimators
+def test_copies(name):
+    """A copy goes on with a warm start bit for bit, and shares no weights."""
+    model = make(name, warm_start=True, **LBFGS).fit(X, TARGETS[name])
+    for twin in copy.deepcopy(model), pickle.loads(pickle.dumps(model)):
+        assert bits(twin) == bits(model) and state(twin) == state(model)
+        before = bits(model)
+        twin.fit(X, TARGETS[name])
+        assert bits(model) == before != bits(twin)
+        assert bits(copy.deepcopy(model).fit(X, TARGETS[name])) == bits(twin)
+
+
+@both_estimators
+def test_changed_weights_are_the_model(name):
+    """What is written into coefs_ counts in predict and in a warm start."""
+    models = [
+        make(name, library, warm_start=True, **LBFGS).fit(X, TARGETS[name])
+        for library in (fastmlp, sklearn.neural_network)
+    ]
+    for model in models:
+        model.coefs_[0] *= 0.5
+        model.intercepts_[1] += 1
+    np.testing.assert_allclose(models[0].predict(X), models[1].predict(X), atol=1e-8)
+    for model in models:
+        model.fit(X, TARGETS[name])
+    assert models[0].loss_ == pytest.approx(models[1].loss_, rel=1e-8)
+
+
+def test_a_step_with_another_solver_after_lbfgs():
+    """As in scikit-learn there is no curve to go on with: AttributeError; a fit from the start has none of its past."""
+    for library in fastmlp, sklearn.neural_network:
+        model = make("MLPClassifier", library, **LBFGS).fit(X, LABELS).set_params(solver="adam")
+        with pytest.raises(AttributeError, match="loss_curve_"):
+            model.partial_fit(X, LABELS)
+    parameters = make("MLPClassifier").get_params()
+    model = make("MLPClassifier", **LBFGS).fit(X, LABELS).set_params(**parameters)
+    assert state(model.fit(X, LABELS)) == state(make("MLPClassifier").fit(X, LABELS))
