@@ -25,9 +25,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-_SOURCES = hashlib.sha256(
-    b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in ("_jit.py", "_kernels.py", "_tile.py"))
-).hexdigest()
+_FILES = "_jit.py", "_kernels.py", "_sparse.py", "_tile.py"
+_SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 parallel = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
@@ -55,11 +54,10 @@ def _cached(function, **options):
     return dispatcher
 
 
-def _named(function, name):
-    """The function under a name of its own, as the cache's files are named for it."""
-    copy = python_types.FunctionType(
-        function.__code__, function.__globals__, name, function.__defaults__, function.__closure__
-    )
+def _named(function, name, **others):
+    """The function under a name of its own, as the cache's files are named for it; some globals may be others."""
+    names = function.__globals__ | others if others else function.__globals__
+    copy = python_types.FunctionType(function.__code__, names, name, function.__defaults__, function.__closure__)
     copy.__qualname__, copy.__doc__, copy.__module__ = name, function.__doc__, function.__module__
     return copy
 
@@ -82,9 +80,9 @@ class Kernel:
     """
 
     def __init__(self, function, types_of_names):
-        self.name = function.__name__
+        self.name, self.function, self.types_of_names = function.__name__, function, types_of_names
         self._types = [types_of_names.get(name, types.int64) for name in inspect.signature(function).parameters]
-        self._function, self._dispatcher, self._loaded = function, None, set()
+        self._dispatcher, self._loaded = None, set()
         kernel = self
 
         class Template(AbstractTemplate):
@@ -121,10 +119,10 @@ class Kernel:
         symbol = self._symbol(bound)
         if symbol in self._loaded:
             return
-        for other in _kernels_in(self._function):
+        for other in _kernels_in(self.function):
             other.load(bound)
         if self._dispatcher is None:
-            self._dispatcher = _cached(self._function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+            self._dispatcher = _cached(self.function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         sig = signature(types.void, *self._resolved(bound))
         self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
@@ -165,7 +163,7 @@ class Entry:
     """A function that Python calls. Before a call with arrays of new types, its kernels are compiled or loaded."""
 
     def __init__(self, function, types_of_names):
-        self.dispatcher = _cached(function)
+        self.dispatcher, self.function, self.types_of_names = _cached(function), function, types_of_names
         self._kernels, self._loaded = list(_kernels_in(function)), set()
         names = list(inspect.signature(function).parameters)
         opened = {t.dtype: names.index(n) for n, t in types_of_names.items() if n in names and _is_open(t)}
@@ -186,3 +184,29 @@ class Entry:
 def entry(types_of_names):
     """Decorate a function that becomes an `Entry`."""
     return lambda function: Entry(function, types_of_names)
+
+
+def variant(value, suffix, **others):
+    """The same kernel or entry with a suffix to its name, and with other functions under some of the names it uses.
+
+    What it calls becomes a variant too, as far as one of these names is used there. All else is shared.
+    """
+    made = {}
+
+    def vary(value):
+        compiled = isinstance(value, numba.core.dispatcher.Dispatcher)
+        if not compiled and not isinstance(value, (Kernel, Entry)):
+            return value
+        if value not in made:
+            function = value.py_func if compiled else value.function
+            used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+            changed = {name: others.get(name) or vary(old) for name, old in used.items()}
+            changed = {name: new for name, new in changed.items() if new is not used[name]}
+            made[value] = value
+            if changed:
+                function = _named(function, function.__name__ + suffix, **changed)
+                options = value.targetoptions if compiled else value.types_of_names
+                made[value] = numba.jit(**options)(function) if compiled else type(value)(function, options)
+        return made[value]
+
+    return vary(value)

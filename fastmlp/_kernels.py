@@ -327,8 +327,10 @@ def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
 
 
 @kernel
-def forward_layers(layout, layers, first, last, height, P, Q, A):
-    """A_1 .. A_L for rows first..last."""
+def forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A):
+    """A_0 .. A_L for `count` rows of X, those that `gather` takes, in rows of A from `first`."""
+    gather(layout, X, x, order, ordered, start, count, first, height, A)
+    last = first + padded(count, ROWS)
     for i in range(1, layers + 1):
         forward_panels(layout, i, 0, cell(layout, i, UNITS), first, last, height, P, Q, A)
     if cell(layout, layers, ACTIVATION) == SOFTMAX:
@@ -461,8 +463,7 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
 def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
     """The outputs of `count` rows, computed in rows of A from `first`, to `out`."""
     panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
-    gather(layout, X, x, order, ordered, start, count, first, height, A)
-    forward_layers(layout, layers, first, first + padded(count, ROWS), height, P, Q, A)
+    forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A)
     for r in range(count):
         for c in range(0, units, width):
             a = load(A, at(cell(layout, layers, VALUES), height, first + r, c, panel), 0, 1, 1)
@@ -598,8 +599,8 @@ def train_rows(
     P, Q, A, D, losses, G, grouped,
 ):  # fmt: skip
     """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
-    gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
-    forward_layers(layout, layers, first, last, height, P, Q, A)
+    count = min(last, batch) - first
+    forward_rows(layout, layers, X, x, order, True, start + first, count, first, height, P, Q, A)
     output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses)
     if kind != NOTHING:
         for i in range(layers, 1, -1):

@@ -18,6 +18,8 @@ _ITEMS = 64
 _ITEM_ROWS = 128
 # Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
 _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 5_000
+# A step costs as much as the gradient from so many rows.
+_STEP_ROWS = 64
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -38,6 +40,9 @@ class Panels:
         The kernels' code of each layer's activation, from the first hidden layer to the output.
     dtype : numpy.dtype
         float32 or float64.
+    sparse : bool, default=False
+        Whether training on sparse X must be possible: then W_1 is stored with the moments, never W_1', and the rows of
+        its work items are blocks of `block` rows, a power of two.
 
     Attributes
     ----------
@@ -49,8 +54,9 @@ class Panels:
         Multiply-adds that one row needs to go forward.
     """
 
-    def __init__(self, layer_units, activations, dtype):
+    def __init__(self, layer_units, activations, dtype, sparse=False):
         self.layer_units, self.activations, self.dtype = tuple(layer_units), tuple(activations), np.dtype(dtype)
+        self.sparse = sparse
         self.shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
         self.lanes = lanes_of(self.dtype)
         self.panel = VECS * self.lanes
@@ -60,7 +66,7 @@ class Panels:
         self.layout[1:, kernels.ACTIVATION] = self.activations
         self._size = self._copy_size = 0
         for i, (n, m) in enumerate(self.shapes, start=1):
-            transposed = self._cost(m, n) < self._cost(n, m)
+            transposed = self._cost(m, n) < self._cost(n, m) and not (sparse and i == 1)
             rows, columns = (m, n) if transposed else (n, m)
             self.layout[i, kernels.TRANSPOSED] = transposed
             self.layout[i, kernels.WEIGHTS] = self._size
@@ -70,10 +76,17 @@ class Panels:
             self.layout[i, kernels.COPY] = self._copy_size
             if i > 1 or transposed:  # the way back ends at the first layer's deltas
                 self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
+        self.block = 1 << min(max(ROWS, self.work // _ITEMS // self.panel), _ITEM_ROWS).bit_length() - 1
         self.items, self._costs = self._cut()
 
+    @property
+    def blocks(self):
+        """How many blocks of rows W_1 has."""
+        return -(-self.layer_units[0] // self.block)
+
     def __reduce__(self):
-        return Panels, (self.layer_units, self.activations, self.dtype)  # other processors have other panels
+        # made anew: other processors have other panels
+        return Panels, (self.layer_units, self.activations, self.dtype, self.sparse)
 
     def _cost(self, rows, columns):
         """Of the gradient's tiles, about: narrow ones take more than half the time of full ones."""
@@ -92,13 +105,15 @@ class Panels:
             for c in range(0, m, self.panel):
                 columns = min(self.panel, pad(m - c, self.lanes))
                 rows = pad(min(max(1, self.work // _ITEMS // columns), _ITEM_ROWS), ROWS)
+                if self.sparse and i == 1:
+                    rows = self.block
                 items += [(i, c, k, min(k + rows, pad(n, ROWS))) for k in range(0, n, rows)]
                 costs += [self._cost(last - k, columns) for _, _, k, last in items[len(costs) :]]
             items += [(i, c, 0, 0) for c in range(0, self.layer_units[i], self.panel)]
             costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
         return np.array([(*item, place) for place, item in enumerate(items)], np.int64), np.array(costs)
 
-    def shares(self, threads, by_layers):
+    def shares(self, threads, by_layers, costs=None):
         """The work items in the order of the threads that own them, and where each thread's share starts and ends.
 
         A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
@@ -109,7 +124,7 @@ class Panels:
             last = panels[self.items[:, kernels.LAYER] - self.layout[self.items[:, kernels.LAYER], kernels.TRANSPOSED]]
             owners = ((self.items[:, kernels.COLUMN] // self.panel + 1) * threads - 1) // last
         else:
-            done = np.cumsum(self._costs)
+            done = np.cumsum(self._costs if costs is None else costs)
             owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)
         order = np.argsort(owners, kind="stable")
         return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
@@ -156,29 +171,41 @@ class Panels:
         """Room for the transposed copies of all matrices."""
         return self.zeros(self._copy_size)
 
-    def _layout_for(self, height):
-        """The layout with the offsets for batches of `height` rows, and how many activations and deltas they have."""
+    def _layout_for(self, height, sparse):
+        """The layout with the offsets for batches of `height` rows, and how many activations and deltas they have.
+
+        Of sparse X there is no A_0.
+        """
         layout, values, deltas = self.layout.copy(), 0, 0
         for i, n in enumerate(self.layer_units):
             layout[i, kernels.VALUES], layout[i, kernels.DELTAS] = values, deltas
-            values += height * pad(n, self.panel)
+            values += height * pad(n, self.panel) * (i > 0 or not sparse)
             deltas += height * pad(n, self.panel) * (i > 0)
         return layout, values, deltas
 
-    def workspace_to_predict(self, height):
+    def workspace_to_predict(self, height, sparse):
         """Layout and activations for `height` rows at a time, and a job."""
-        layout, values, _ = self._layout_for(height)
+        layout, values, _ = self._layout_for(height, sparse)
         return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64)
 
-    def workspace_to_train(self, batch_size, threads):
+    def workspace_to_train(self, batch_size, threads, sparse):
         """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
-        layout, values, deltas = self._layout_for(height)
+        costs = None
+        if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
+            groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // self.panel)
+            costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
+        layout, values, deltas = self._layout_for(height, sparse)
         gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
         losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
-        items, shares = self.shares(threads, by_layers)
+        items, shares = self.shares(threads, by_layers and not sparse, costs)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
+
+    def workspace_to_sort(self, count, threads):
+        """Room for so many nonzeros of a batch in another order: where each thread's blocks start, places, amounts."""
+        starts = np.zeros(threads * (self.blocks + 2), np.int64)
+        return starts, np.zeros(2 * count, np.int32), self.zeros(count)
 
     # ---- in and out ----
 
@@ -194,8 +221,10 @@ class Panels:
 
     def matrix(self, flat, start, rows, columns, height):
         """The matrix that is stored from `start`: a copy."""
-        view = self._view(flat, start, columns, height)[:, :rows]
-        return np.array(view.transpose(1, 0, 2).reshape(rows, -1)[:, :columns], order="C")
+        matrix = np.empty((rows, columns), flat.dtype)
+        for panel, c in zip(self._view(flat, start, columns, height), range(0, columns, self.panel), strict=True):
+            matrix[:, c : c + self.panel] = panel[:rows, : columns - c]
+        return matrix
 
     def pack(self, weights, biases, flat, copies=None):
         """Write weights and biases of all layers to where the kernels look for them, and copies if there is room."""

@@ -499,6 +499,16 @@ def memory(typingctx, like, address):
 
 
 @intrinsic
+def memory_of_int32(typingctx, address):
+    """The memory at an address, of 32-bit integers."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], INT32.as_pointer())
+
+    return types.CPointer(types.int32)(types.int64), codegen
+
+
+@intrinsic
 def skip(typingctx, memory, count):
     """The memory from its number `count` on."""
     return memory(memory, types.int64), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
@@ -743,14 +753,19 @@ def store_part(typingctx, tile, memory, start, count):
 
 @intrinsic
 def outer(typingctx, tile, x, x_start, x_stride, y, y_start):
-    """tile[r, c] + x[x_start + r * x_stride] * y[y_start + c]: one fused multiply-add a number."""
+    """tile[r, c] + x[x_start + r * x_stride] * y[y_start + c]: one fused multiply-add a number.
+
+    The numbers of x are converted to the tile's type.
+    """
+    x_type = x.dtype
 
     def codegen(context, builder, sig, args):
         value, x, x_start, x_stride, y, y_start = args
         row = [_load(builder, tile, y, builder.add(y_start, INT64(v * tile.lanes))) for v in range(tile.vecs)]
         for r in range(tile.rows):
             offset = builder.add(x_start, builder.mul(x_stride, INT64(r)))
-            scalar = _splat(builder, tile, builder.load(builder.gep(x, [offset])))
+            scalar = context.cast(builder, builder.load(builder.gep(x, [offset])), x_type, tile.dtype)
+            scalar = _splat(builder, tile, scalar)
             for v in range(tile.vecs):
                 i = r * tile.vecs + v
                 total = scalar.times_plus(row[v], Vector(builder, builder.extract_value(value, i)))

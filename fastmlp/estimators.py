@@ -204,32 +204,32 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     # ---- the network behind the attributes ----
 
-    def _network_of_coefs(self):
-        """The network that `coefs_` and `intercepts_` describe, with them in it."""
+    def _network_of_coefs(self, sparse=None):
+        """The network that `coefs_` and `intercepts_` describe, with them in it; if `sparse` is said, to train it."""
         network = getattr(self, "_network", None)
-        if network is not None and network.holds(self.coefs_, self.intercepts_):
+        if sparse is None:
+            sparse = network is not None and network.sparse
+        if network is not None and network.sparse == sparse and network.holds(self.coefs_, self.intercepts_):
             hidden = network.activations[:-1]
             if hidden == (self.activation,) * len(hidden) and network.activations[-1] == self.out_activation_:
                 return network
         layer_units = [np.shape(W)[0] for W in self.coefs_] + [np.shape(self.coefs_[-1])[1]]
         dtype = np.result_type(np.float32, *self.coefs_, *self.intercepts_)
-        network = self._network_of(layer_units, dtype)
+        network = self._network_of(layer_units, dtype, sparse)
         network.set_parameters(self.coefs_, self.intercepts_)
         return network
 
-    def _network_of(self, layer_units, dtype):
-        """A network of these layers; the last one if it is of the same make."""
+    def _network_of(self, layer_units, dtype, sparse):
+        """A network of these layers, for dense or for sparse X; the last one if it is of the same make."""
         network = getattr(self, "_network", None)
         hidden = [self.activation] * (len(layer_units) - 2)
-        make = tuple(layer_units), (*hidden, self.out_activation_), np.dtype(dtype)
-        if network is None or (network.layer_units, network.activations, network.dtype) != make:
-            network = MLP(layer_units, hidden, self.out_activation_, dtype)
+        make = tuple(layer_units), (*hidden, self.out_activation_), np.dtype(dtype), sparse
+        if network is None or (network.layer_units, network.activations, network.dtype, network.sparse) != make:
+            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse)
         return network
 
     def _forward(self, X):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight."""
-        if scipy.sparse.issparse(X):
-            raise NotImplementedError("Sparse X is not supported yet: pass X.toarray().")
         out = self._network_of_coefs().predict(X)
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
@@ -286,8 +286,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
-        if scipy.sparse.issparse(X):
-            raise NotImplementedError("Sparse X is not supported yet: pass X.toarray().")
+        sparse = scipy.sparse.issparse(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         stochastic = self.solver in _STOCHASTIC_SOLVERS
@@ -297,9 +296,9 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         self._random_state = check_random_state(self.random_state)
 
         if first_pass:
-            history = self._initialize([X.shape[1], *hidden_layer_sizes, self.n_outputs_], X.dtype)
+            history = self._initialize([X.shape[1], *hidden_layer_sizes, self.n_outputs_], X.dtype, sparse)
         else:
-            self._network = self._network_of_coefs()
+            self._network = self._network_of_coefs(sparse)
             history = self._history() if stochastic else None
         if stochastic:
             result = self._fit_stochastic(X, y, sample_weight, history, incremental)
@@ -326,7 +325,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         """Train by L-BFGS, in float64 like SciPy whatever X is. Returns SciPy's result."""
         network = self._network
         if network.dtype != np.float64:
-            self._network = self._network_of(network.layer_units, np.float64)
+            self._network = self._network_of(network.layer_units, np.float64, network.sparse)
             self._network.set_parameters(network.weights, network.biases)
         result = minimize(
             self._network,
@@ -342,13 +341,13 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _loss_grad_lbfgs(self, packed_coef_inter, X, y, sample_weight=None, *work_arrays):
         """What 'lbfgs' minimises, as scikit-learn's tests call it: y has a column for each output, work is ignored."""
-        network = self._network_of_coefs()
+        network = self._network_of_coefs(scipy.sparse.issparse(X))
         y = y.argmax(axis=1) if self.out_activation_ == "softmax" else y
         return loss_and_gradient(packed_coef_inter, network, network.data(X, y, sample_weight), self.alpha)
 
-    def _initialize(self, layer_units, dtype):
+    def _initialize(self, layer_units, dtype, sparse):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
-        self._network = self._network_of(layer_units, dtype)
+        self._network = self._network_of(layer_units, dtype, sparse)
         factor = 2.0 if self.activation == "logistic" else 6.0
         self._network.initialize(self._random_state, factor)
         self.t_, history = 0, History()
@@ -401,7 +400,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _train(self, X, y, sample_weight, history, incremental):
         """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
-        rows, score = np.arange(len(X)), None
+        X = self._network.rows(X)
+        rows, score = np.arange(X.shape[0]), None
         if self.early_stopping:
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
@@ -450,8 +450,9 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The input data. float32 and float64 are read in place, anything else is converted to float64.
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input data. float32 and float64 are read in place, anything else is converted to float64. Of a sparse
+            matrix, CSR or CSC, only the nonzeros are touched; CSC is converted to CSR.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The target values: class labels in classification, real numbers in regression.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -468,6 +469,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             If the data does not fit, or training diverged; the model is then what it was before.
         """
         return self._fit(X, y, sample_weight=sample_weight, incremental=False)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _check_solver(self):
         if self.solver not in _STOCHASTIC_SOLVERS:
@@ -703,7 +709,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
@@ -717,7 +723,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
@@ -737,7 +743,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
@@ -754,7 +760,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         classes : array of shape (n_classes,), default=None
@@ -926,7 +932,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
@@ -943,7 +949,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
 

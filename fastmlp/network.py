@@ -10,7 +10,7 @@ import operator
 import numpy as np
 
 from fastmlp import _kernels as kernels
-from fastmlp import _threads
+from fastmlp import _sparse, _threads
 from fastmlp._panels import Panels, pad
 from fastmlp._tile import ROWS
 
@@ -31,13 +31,23 @@ OUTPUTS = {
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
+# What it costs to step a weight that few nonzeros lead to, in multiply-adds.
+_SPARSE_STEP = 16
 _ALL_ROWS = np.empty(0, np.int64)
 # Weights up to which it is quicker to look whether they have changed than to copy them.
 _FINGERPRINT_UP_TO = 100_000
 
 
-class Data(collections.namedtuple("Data", "X x Y weights n_samples")):
+class Data(collections.namedtuple("Data", "X x Y weights n_samples sparse")):
     """Rows and targets as the kernels read them, checked once; made by `MLP.data`."""
+
+
+class SparseRows(collections.namedtuple("SparseRows", "values indices indptr shape")):
+    """A CSR matrix as the kernels read it, checked once; made by `MLP.rows`."""
+
+    @property
+    def dtype(self):
+        return self.values.dtype
 
 
 class MLP:
@@ -54,6 +64,8 @@ class MLP:
         squared error, half the Poisson deviance.
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
         Type of parameters, activations and predictions.
+    sparse : bool, default=False
+        Whether the network is to be trained on sparse X; one that is not can only predict from it.
 
     Attributes
     ----------
@@ -70,7 +82,7 @@ class MLP:
     >>> loss = network.train_epoch(data, Adam(network), batch_size=200)     # doctest: +SKIP
     """
 
-    def __init__(self, layer_units, activation="relu", output="softmax", dtype=np.float32):
+    def __init__(self, layer_units, activation="relu", output="softmax", dtype=np.float32, sparse=False):
         if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
             raise TypeError("an integer is required")
         self.layer_units = tuple(operator.index(n) for n in layer_units)
@@ -84,16 +96,17 @@ class MLP:
             raise ValueError(f"activation must be one of {list(HIDDEN)} for each hidden layer, got {activation!r}.")
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
-        self.activations = (*hidden, output)
+        self.activations, self.sparse = (*hidden, output), bool(sparse)
 
         codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
-        self.panels = Panels(self.layer_units, codes, self.dtype)
+        self.panels = Panels(self.layer_units, codes, self.dtype, self.sparse)
         self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
         self._spare, self._held = {}, None
 
     def __reduce__(self):
         *hidden, output = self.activations
-        return _restore, (self.layer_units, hidden, output, self.dtype, self.weights, self.biases)
+        make = self.layer_units, hidden, output, self.dtype, self.sparse
+        return _restore, (make, self.weights, self.biases)
 
     @property
     def weights(self):
@@ -152,8 +165,10 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, layer_units[0])
-            float32 or float64, of any strides, is read in place; anything else is converted.
+        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+            float32 or float64, of any strides, is read in place; anything else is converted. Sparse X too is read in
+            place if it is CSR with 32-bit indices; it may have them in any order and several entries for one place,
+            which add up. What `rows` returned is not checked again.
         Y : ndarray of shape (n_samples,) or (n_samples, layer_units[-1])
             Targets; for softmax the number of each row's class, from 0.
         sample_weight : ndarray of shape (n_samples,), optional
@@ -162,10 +177,12 @@ class MLP:
         Raises
         ------
         ValueError
-            If shapes do not fit or a class is not one of the outputs.
+            If shapes do not fit, a class is not one of the outputs, or X is sparse and the network not made for it.
         """
-        X, outputs = self._rows(X), self.layer_units[-1]
-        n, Y = len(X), np.asarray(Y)
+        X, outputs = self.rows(X), self.layer_units[-1]
+        if isinstance(X, SparseRows) and not self.sparse:
+            raise ValueError("Training on sparse X needs a network made with sparse=True.")
+        n, Y = X.shape[0], np.asarray(Y)
         softmax = self.activations[-1] == "softmax"
         if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
             raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
@@ -177,14 +194,32 @@ class MLP:
             weights = np.ascontiguousarray(sample_weight, self.dtype)
             if weights.shape != (n,):
                 raise ValueError(f"sample_weight must have the shape {(n,)}, got {weights.shape}.")
-        return Data(*_flat(X), _read_only(Y), _read_only(weights), n)
+        return Data(*_flat(X), _read_only(Y), _read_only(weights), n, X if isinstance(X, SparseRows) else None)
 
-    def _rows(self, X):
-        X = np.asarray(X)
+    def rows(self, X):
+        """X in the form that `data` and `predict` take without checking it again.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+
+        Returns
+        -------
+        X : ndarray or SparseRows
+
+        Raises
+        ------
+        ValueError
+            If the width is not that of the network, or sparse X names places that it does not have.
+        """
+        sparse = isinstance(X, SparseRows) or hasattr(X, "tocsr")
+        X = X if sparse else np.asarray(X)
+        if len(X.shape) != 2 or X.shape[1] != self.layer_units[0]:
+            raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
+        if sparse:
+            return X if isinstance(X, SparseRows) else _sparse_rows(X, self.dtype)
         if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
             X = X.astype(self.dtype)
-        if X.ndim != 2 or X.shape[1] != self.layer_units[0]:
-            raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
         return X
 
     def _take(self, kind, *key):
@@ -208,7 +243,7 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
         order : ndarray of int64, optional
             Numbers of the rows to take, in this order. All of them if absent.
 
@@ -221,24 +256,25 @@ class MLP:
         IndexError
             If `order` names a row that is not there.
         """
-        X, order = self._rows(X), _ALL_ROWS if order is None else np.ascontiguousarray(order, np.int64)
-        if order.size and not (0 <= order.min() and order.max() < len(X)):
+        X, order = self.rows(X), _ALL_ROWS if order is None else np.ascontiguousarray(order, np.int64)
+        if order.size and not (0 <= order.min() and order.max() < X.shape[0]):
             raise IndexError("order names a row that X does not have.")
-        n = len(X) if order is _ALL_ROWS else len(order)
+        n = X.shape[0] if order is _ALL_ROWS else len(order)
         out = np.empty((n, self.layer_units[-1]), self.dtype)
         if n == 0:
             return out
-        threads = _threads.count() if n > ROWS and n * self.panels.work > _PREDICT_IN_PARALLEL else 1
-        height = threads * (ROWS if n <= ROWS else _PREDICT_ROWS)
-        workspace = self._take("predict", height)
+        threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
+        height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
+        workspace = self._take("predict", height, sparse)
         self._forward(X, order, threads, height, workspace, out)
-        self._give_back("predict", height, workspace=workspace)
+        self._give_back("predict", height, sparse, workspace=workspace)
         return out
 
     def _forward(self, X, order, threads, height, workspace, out):
         layout, A, job = workspace
         view, x = _flat(X)
-        kernels.predict(
+        predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
+        predict(
             job, layout, view, x, _read_only(order), len(out), height, self.parameters, self._copies, A,
             out.reshape(-1), threads,
         )  # fmt: skip
@@ -248,23 +284,31 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
 
         Returns
         -------
         activations : list of ndarray
-            A_0 (that is X) to A_L, of shape (n_samples, units of the layer).
+            A_0 (that is X, and left out where X is sparse) to A_L, of shape (n_samples, units of the layer).
         """
-        X = self._rows(X)
-        n, height = len(X), max(ROWS, pad(len(X), ROWS))
+        X = self.rows(X)
+        n, sparse = X.shape[0], isinstance(X, SparseRows)
+        height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = layout, A, _ = self.panels.workspace_to_predict(height)
+        workspace = layout, A, _ = self.panels.workspace_to_predict(height, sparse)
         self._forward(X, _ALL_ROWS, 1, height, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [
             self.panels.matrix(A, start, n, units, height)
-            for start, units in zip(starts, self.layer_units, strict=True)
+            for start, units in list(zip(starts, self.layer_units, strict=True))[sparse:]
         ]
+
+    def _work(self, X):
+        """Multiply-adds that a row of X needs to go forward, about."""
+        if not isinstance(X, SparseRows):
+            return self.panels.work
+        n, m = self.panels.shapes[0]
+        return self.panels.work - n * m + len(X.values) * m // max(1, X.shape[0])
 
     def loss(self, data, alpha=0.0):
         """Loss of all rows together: their weighted mean (for squared error over outputs too) + alpha/2 |W|^2 / S.
@@ -332,20 +376,35 @@ class MLP:
             raise ValueError("order must name a row or more.")
         batch_size = min(operator.index(batch_size), len(order))
         order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
-        threads = _threads.count() if batch_size * self.panels.work > _TRAIN_IN_PARALLEL else 1
-        workspace = self._take("train", batch_size, threads)
+        sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
+        if sparse:
+            if not self.sparse or data.sparse.shape[1] != self.layer_units[0]:
+                raise ValueError("The sparse data was made for another network.")
+            work += _SPARSE_STEP * self.panels.work
+        threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
+        workspace = self._take("train", batch_size, threads, sparse)
         layout, A, D, gradients, groups, losses, items, shares, by_layers, job = workspace
-        self._held = None
-        loss = kernels.epoch(
-            job, layout, items, shares, data.X, data.x, data.Y, data.weights, data.n_samples, order,
+        self._held, epoch, x = None, kernels.epoch, data.x
+        if sparse:
+            epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)
+            most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
+            room = 1 << most.bit_length(), threads  # mostly the same from epoch to epoch
+            sorting = self._take("sort", *room)
+            addresses = [array.ctypes.data for array in (ends, *sorting)]
+            _, x = _flat(data.sparse)
+            x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads])
+        loss = epoch(
+            job, layout, items, shares, data.X, x, data.Y, data.weights, data.n_samples, order,
             batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
             losses, threads, by_layers,
         )  # fmt: skip
-        self._give_back("train", batch_size, threads, workspace=workspace)
+        self._give_back("train", batch_size, threads, sparse, workspace=workspace)
+        if sparse:
+            self._give_back("sort", *room, workspace=sorting)
         return loss
 
 
-def precompile(dtypes=(np.float64, np.float32)):
+def precompile(dtypes=(np.float64, np.float32), sparse=False):
     """Compile the kernels, or load them, so that no later fit waits for it: when a container image is built, say.
 
     Kernels depend on the dtype alone, and Numba keeps them on disk (where, `NUMBA_CACHE_DIR` says): a process that runs
@@ -355,16 +414,20 @@ def precompile(dtypes=(np.float64, np.float32)):
     ----------
     dtypes : sequence of dtype, default=(numpy.float64, numpy.float32)
         Types of `X` to prepare for.
+    sparse : bool, default=False
+        Whether to prepare for sparse `X` too.
     """
     for dtype in dtypes:
-        network, X = MLP([1, 1], output="identity", dtype=dtype), np.zeros((1, 1), dtype)
-        network.loss(network.data(X, X))
-        network.predict(X)
+        network, Y = MLP([1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
+        empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
+        for X in [Y, empty] if sparse else [Y]:
+            network.loss(network.data(X, Y))
+            network.predict(X)
 
 
-def _restore(layer_units, hidden, output, dtype, weights, biases):
+def _restore(make, weights, biases):
     """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
-    network = MLP(layer_units, hidden, output, dtype)
+    network = MLP(*make)
     network.set_parameters(weights, biases)
     return network
 
@@ -392,11 +455,46 @@ def _read_only(array):
     return view
 
 
+def _sparse_rows(X, dtype):
+    """A sparse matrix as `SparseRows`; numbers that are not floating-point are converted to this dtype.
+
+    What would lead the kernels, or SciPy's conversion, out of the arrays is refused.
+    """
+    X = X if X.format in ("csr", "csc") else X.tocsr()
+    lines, places = X.shape if X.format == "csr" else X.shape[::-1]
+    starts = X.indptr
+    if len(starts) != lines + 1 or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
+        raise ValueError("X is not a valid sparse matrix: its indptr does not rise from 0, line by line.")
+    if starts[-1] > min(len(X.indices), len(X.data)):
+        raise ValueError("X is not a valid sparse matrix: its indptr ends beyond its entries.")
+    used = X.indices[: starts[-1]]
+    if used.size and not (0 <= used.min() and used.max() < places):
+        raise ValueError(f"X is not a valid sparse matrix: it has indices that are not from 0 to {places - 1}.")
+    X = X.tocsr()
+    native = X.dtype in (np.float32, np.float64) and X.dtype.isnative
+    return SparseRows(
+        np.ascontiguousarray(X.data, X.dtype if native else dtype),
+        np.ascontiguousarray(X.indices, np.int32),
+        np.ascontiguousarray(X.indptr, np.int64),
+        X.shape,
+    )
+
+
+def _nonzeros_before(rows, order):
+    """How many nonzeros the rows order[:i] have, for each i from 0 on. Not all rows that are not there are noticed."""
+    ends = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(np.diff(rows.indptr)[order], out=ends[1:])
+    return ends
+
+
 def _flat(X):
     """A flat view of all memory between a matrix's first and last number, and its start and strides in elements.
 
-    A matrix whose strides are no multiples of its numbers' size, or that is not aligned, is copied first.
+    A matrix whose strides are no multiples of its numbers' size, or that is not aligned, is copied first. Of sparse
+    rows: the values, and where the kernels find the rest.
     """
+    if isinstance(X, SparseRows):
+        return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data])
     if X.flags.c_contiguous and X.flags.aligned:
         return _read_only(X.reshape(-1)), np.array([0, X.shape[1], 1])
     if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):

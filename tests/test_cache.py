@@ -40,8 +40,11 @@ import fastmlp
 if "full" in sys.argv:  # no file can grow from here on
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-X = np.arange(60.0).reshape(20, 3) / 60
-model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(X, X[:, 0])
+X = rows = np.arange(60.0).reshape(20, 3) / 60
+if "sparse" in sys.argv:
+    import scipy.sparse
+    rows = scipy.sparse.csr_array(X)
+model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
 print(json.dumps({"compiled": compilations.count, "loss": model.loss_.hex(), "where": fastmlp.__file__}))
 """
 
@@ -93,13 +96,25 @@ def test_first_process_keeps_its_kernels(kept):
 
 
 def test_precompiled_kernels_serve_every_fit(kept, tmp_path):
-    """A process that fits compiles nothing after one that only called `precompile`."""
+    """A process that fits, dense X or sparse, compiles nothing after one that only called `precompile`."""
     package, _, first = kept
     variables = os.environ | {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
-    code = "import fastmlp; fastmlp.precompile(['float64'])"
+    code = "import fastmlp; fastmlp.precompile(['float64'], sparse=True)"
     subprocess.run([sys.executable, "-c", code], cwd=package.parent, env=variables, check=True, timeout=300)
     later = report(run(package, NUMBA_CACHE_DIR=str(tmp_path)))
     assert (later["compiled"], later["loss"]) == (0, first["loss"])
+    sparse = report(run(package, "sparse", NUMBA_CACHE_DIR=str(tmp_path)))
+    assert sparse["compiled"] == 0
+    assert float.fromhex(sparse["loss"]) == pytest.approx(float.fromhex(first["loss"]), rel=1e-12)
+
+
+def test_dense_fits_do_not_wait_for_sparse_kernels(kept, tmp_path):
+    """None of them is compiled before sparse X comes; then no kernel of the dense ones is compiled again."""
+    package, cache, first = kept
+    assert not [path for path in files(cache) if "sparse" in path.name or "nonzeros" in path.name]
+    more = shutil.copytree(cache, tmp_path / "cache")
+    assert 0 < report(run(package, "sparse", NUMBA_CACHE_DIR=str(more)))["compiled"] < first["compiled"]
+    assert [path for path in files(more) if "nonzeros" in path.name]
 
 
 def test_second_process_compiles_nothing(kept):
@@ -111,7 +126,7 @@ def test_second_process_compiles_nothing(kept):
     assert files(cache) == before
 
 
-COMPILED = ["_jit.py", "_kernels.py", "_tile.py"]
+COMPILED = ["_jit.py", "_kernels.py", "_sparse.py", "_tile.py"]
 
 
 def test_all_compiled_code_is_in_these_files():

@@ -408,9 +408,7 @@ def test_predict_before_fit(name):
         make(name).predict(X)
 
 
-# ---- announced limits ----
-
-SPARSE = re.escape("Sparse X is not supported yet: pass X.toarray().")
+# ---- partial_fit ----
 
 
 def test_partial_fit_is_there_as_in_scikit_learn():
@@ -421,35 +419,108 @@ def test_partial_fit_is_there_as_in_scikit_learn():
             assert all(hasattr(make(name, library, solver=solver), "partial_fit") for solver in ("adam", "sgd"))
 
 
-SPARSE_FORMATS = [
-    scipy.sparse.csr_array,
-    scipy.sparse.csr_matrix,
-    scipy.sparse.csc_array,
-    scipy.sparse.csc_matrix,
-    scipy.sparse.coo_array,
-]
+# ---- sparse X ----
+
+DOCUMENTS = np.where(np.random.RandomState(1).uniform(size=(60, 200)) < 0.1, np.random.RandomState(2).rand(60, 200), 0)
+DOCUMENTS[7] = 0  # an empty one
+TOPICS = np.arange(60) % 3
+OF_DOCUMENTS = {"MLPClassifier": TOPICS, "MLPRegressor": DOCUMENTS[:, 0] - DOCUMENTS[:, 1]}
+SPARSE_FORMATS = {
+    "csr_array": scipy.sparse.csr_array,
+    "csr_matrix": scipy.sparse.csr_matrix,
+    "csc_array": scipy.sparse.csc_array,
+    "csc_matrix": scipy.sparse.csc_matrix,
+    "coo_array": scipy.sparse.coo_array,
+    "lil_matrix": scipy.sparse.lil_matrix,
+}
 
 
-@pytest.mark.parametrize("format", SPARSE_FORMATS, ids=lambda format: format.__name__)
+def with_64_bit_indices(X):
+    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    return X
+
+
+SPARSE_FORMATS |= {
+    f"{form}, 64 bits": lambda X, form=form: with_64_bit_indices(SPARSE_FORMATS[form](X))
+    for form in ("csr_array", "csr_matrix", "csc_array", "csc_matrix")
+}
+
+
+# what is done with a model, X and y, and the parameters of the model
+SPARSE_USES = {
+    "fit": (lambda m, X, y: m.fit(X, y), {}),
+    "sgd": (lambda m, X, y: m.fit(X, y), {"solver": "sgd", "batch_size": 25}),
+    "weighted": (lambda m, X, y: m.fit(X, y, np.arange(60.0)), {"batch_size": 20}),
+    "partial_fit": (lambda m, X, y: fit_partially(m, X, y), {}),
+    "warm start": (lambda m, X, y: m.fit(X, y).fit(X, y), {"warm_start": True}),
+    "warm start from dense X": (lambda m, X, y: m.fit(DOCUMENTS, y).fit(X, y), {"warm_start": True}),
+    "warm start with dense X": (lambda m, X, y: m.fit(X, y).fit(DOCUMENTS, y), {"warm_start": True}),
+    "early stopping": (lambda m, X, y: m.fit(X, y), {"early_stopping": True, "validation_fraction": 0.3}),
+    "no hidden layer": (lambda m, X, y: m.fit(X, y), {"hidden_layer_sizes": ()}),
+    "lbfgs": (lambda m, X, y: m.fit(X, y), {"solver": "lbfgs"}),
+}
+
+
+def fit_partially(model, X, y):
+    first = {"classes": [0, 1, 2]} if is_classifier(model) else {}
+    return model.partial_fit(X, y, **first).partial_fit(DOCUMENTS, y).partial_fit(X, y)
+
+
+@pytest.mark.parametrize("form", SPARSE_FORMATS)
+@pytest.mark.parametrize("use", SPARSE_USES)
 @both_estimators
-def test_sparse_X_is_not_implemented(name, format):
-    """fit, partial_fit and all that predicts raise NotImplementedError and say what to pass."""
-    y, sparse = TARGETS[name], format(X)
-    fitted = make(name).fit(X, y)
-    first = {"classes": [0, 1, 2]} if name == "MLPClassifier" else {}
-    calls = [
-        lambda: make(name).fit(sparse, y),
-        lambda: make(name).partial_fit(sparse, y, **first),
-        lambda: fitted.fit(sparse, y),
-        lambda: fitted.partial_fit(sparse, y),
-        lambda: fitted.predict(sparse),
-        lambda: fitted.score(sparse, y),
-    ]
-    if name == "MLPClassifier":
-        calls += [lambda: fitted.predict_proba(sparse), lambda: fitted.predict_log_proba(sparse)]
-    for call in calls:
-        with pytest.raises(NotImplementedError, match=SPARSE):
-            call()
+def test_sparse_X(name, use, form):
+    """Losses, weights, predictions and scores are scikit-learn's; predictions from dense X are the same."""
+    train, parameters = SPARSE_USES[use]
+    y, sparse = OF_DOCUMENTS[name], SPARSE_FORMATS[form](DOCUMENTS)
+    ours, theirs = (make(name, library, **parameters) for library in (fastmlp, sklearn.neural_network))
+    for model in ours, theirs:
+        train(model, sparse, y)
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-10)
+    if use != "lbfgs":
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-10)
+    for found, expected in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_allclose(outputs(ours, sparse), outputs(theirs, sparse), atol=1e-10)
+    np.testing.assert_allclose(outputs(ours, sparse), outputs(ours, DOCUMENTS), atol=1e-12)
+    assert ours.score(sparse, y) == pytest.approx(theirs.score(sparse, y), abs=1e-10)
+    if use == "early stopping":
+        np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-10)
+
+
+@pytest.mark.parametrize("form", ["csr_array", "csc_matrix"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])
+@both_estimators
+def test_dtypes_of_sparse_X(name, dtype, form):
+    """float32 stays, all else becomes float64, as in scikit-learn."""
+    y, sparse = OF_DOCUMENTS[name], SPARSE_FORMATS[form]((9 * DOCUMENTS).astype(dtype))
+    ours, theirs = (make(name, library).fit(sparse, y) for library in (fastmlp, sklearn.neural_network))
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-4 if dtype is np.float32 else 1e-10)
+    assert [W.dtype for W in ours.coefs_] == [W.dtype for W in theirs.coefs_]
+    assert outputs(ours, sparse).dtype == outputs(theirs, sparse).dtype
+
+
+def test_sparse_X_with_sparse_labels():
+    """Multilabel targets, both sparse: predictions are sparse too."""
+    sparse, y = scipy.sparse.csr_array(DOCUMENTS), scipy.sparse.csr_array(np.eye(3, dtype=int)[TOPICS])
+    predicted = [make("MLPClassifier", lib).fit(sparse, y).predict(sparse) for lib in (fastmlp, sklearn.neural_network)]
+    assert scipy.sparse.issparse(predicted[0])
+    np.testing.assert_array_equal(*(labels.toarray() for labels in predicted))
+
+
+def broken(X):
+    X = scipy.sparse.csr_array(X)
+    X.indices[5] = X.shape[1]
+    return X
+
+
+@both_estimators
+def test_broken_sparse_X(name):
+    """An index that names no column is a ValueError."""
+    fitted = make(name).fit(DOCUMENTS, OF_DOCUMENTS[name])
+    for use in make(name).fit, fitted.partial_fit, lambda X, y: fitted.predict(X):
+        with pytest.raises(ValueError, match="not a valid sparse matrix"):
+            use(broken(DOCUMENTS), OF_DOCUMENTS[name])
 
 
 # ---- nothing lost ----
@@ -494,7 +565,7 @@ def fail_by_memory(train, y, monkeypatch):
 FAILURES = {
     "NaN": (ValueError, "NaN", lambda train, y, monkeypatch: train(put(X, np.nan), y)),
     "lengths": (ValueError, "inconsistent", lambda train, y, monkeypatch: train(X, y[:-1])),
-    "sparse": (NotImplementedError, "Sparse", lambda train, y, monkeypatch: train(scipy.sparse.csr_array(X), y)),
+    "sparse": (ValueError, "not a valid sparse", lambda train, y, monkeypatch: train(broken(X), y)),
     "weights": (ValueError, "sample_weight.shape", lambda train, y, monkeypatch: train(X, y, [1.0])),
     "divergence": (ValueError, "non-finite", lambda train, y, monkeypatch: train(HUGE, y)),
     "zero division": (ZeroDivisionError, "zero", lambda train, y, monkeypatch: train(X, y, ONE_ROW)),
@@ -878,9 +949,6 @@ def test_parameters_changed_after_fit(parameters):
 
 # ---- scikit-learn's own tests ----
 
-# Sparse X is not supported yet: these tests of scikit-learn's test_mlp.py need it. To be deleted with this list.
-NEED_SPARSE = ["test_sparse_matrices"]
-
 
 def test_scikit_learns_own_tests(tmp_path):
     """Its test_mlp.py, as installed, passes with one import changed."""
@@ -895,9 +963,8 @@ def test_scikit_learns_own_tests(tmp_path):
     (tmp_path / "test_mlp.py").write_text(text, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    deselected = [f"--deselect=test_mlp.py::{name}" for name in NEED_SPARSE]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "sklearn.conftest", "--junitxml=report.xml", *deselected],
+        [sys.executable, "-m", "pytest", "-q", "-p", "sklearn.conftest", "--junitxml=report.xml"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
@@ -910,23 +977,12 @@ def test_scikit_learns_own_tests(tmp_path):
     assert len(cases) > 50 and not skipped, done.stdout[-5000:]
 
 
-SPARSE_CHECKS = dict.fromkeys(
-    [
-        "check_estimator_sparse_tag",
-        "check_estimator_sparse_array",
-        "check_estimator_sparse_matrix",
-    ],
-    "sparse X is not supported yet",
-)
-
-
 @parametrize_with_checks(
     [
         estimator(max_iter=100, **parameters)
         for estimator in (fastmlp.MLPClassifier, fastmlp.MLPRegressor)
         for parameters in ({}, {"solver": "lbfgs"}, {"solver": "sgd"})
-    ],
-    expected_failed_checks=lambda estimator: SPARSE_CHECKS,
+    ]
 )
 def test_scikit_learns_checks_of_estimators(estimator, check):
     """All checks of check_estimator for each solver, with the settings of scikit-learn's own test of its estimators."""
@@ -1287,12 +1343,9 @@ def test_repr_and_parameters():
 
 
 def test_tags_and_routing():
-    """scikit-learn's tools see the same estimator, but for sparse X; metadata is routed the same way."""
+    """scikit-learn's tools see the same estimator; metadata is routed the same way."""
     with sklearn.config_context(enable_metadata_routing=True):
         for name in TARGETS:
             ours, theirs = make(name), make(name, sklearn.neural_network)
-            tags = ours.__sklearn_tags__()
-            assert not tags.input_tags.sparse
-            tags.input_tags.sparse = True
-            assert tags == theirs.__sklearn_tags__()
+            assert ours.__sklearn_tags__() == theirs.__sklearn_tags__()
             assert str(ours.get_metadata_routing()) == str(theirs.get_metadata_routing())
