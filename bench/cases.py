@@ -16,22 +16,22 @@ class Case(NamedTuple):
     layers: tuple
     batch: int
     rows: int
-    epochs: int  # in a timed training of compare.py: few, where the peers' take long
+    epochs: int  # in a timed training of compare.py: far fewer than a user's 200 where the peers' take long
     steady: int  # epochs that keep fastmlp busy for 20 ms and more, for asv
     learning_rate: float = 1e-3  # scikit-learn's default
 
 
 CASES = {
-    "tiny": Case((4, 8, 1), 32, 4_096, 40, 200),
-    "default": Case((20, 100, 1), 200, 10_000, 10, 30),
-    "digits": Case((64, 100, 10), 200, 20_000, 5, 8),
-    "tabular": Case((54, 256, 128, 7), 256, 20_000, 2, 2),
-    "mnist": Case((784, 128, 10), 128, 12_800, 2, 2),
-    "mnist512": Case((784, 512, 512, 10), 128, 12_800, 1, 1),
-    "deep": Case((128, *[128] * 8, 10), 128, 12_800, 1, 1),
+    "tiny": Case((4, 8, 1), 32, 4_096, 200, 200),
+    "default": Case((20, 100, 1), 200, 10_000, 50, 30),
+    "digits": Case((64, 100, 10), 200, 20_000, 20, 8),
+    "tabular": Case((54, 256, 128, 7), 256, 20_000, 8, 2),
+    "mnist": Case((784, 128, 10), 128, 12_800, 6, 2),
+    "mnist512": Case((784, 512, 512, 10), 128, 12_800, 3, 1),
+    "deep": Case((128, *[128] * 8, 10), 128, 12_800, 5, 1),
     # At 1e-3 Adam overshoots in these two: samples' losses pass 15.9, where scikit-learn clips what it reports.
-    "large": Case((1024, 2048, 2048, 10), 512, 4_096, 1, 1, learning_rate=1e-4),
-    "wide32": Case((1024, 4096, 4096, 10), 32, 640, 1, 1, learning_rate=1e-4),
+    "large": Case((1024, 2048, 2048, 10), 512, 4_096, 2, 1, learning_rate=1e-4),
+    "wide32": Case((1024, 4096, 4096, 10), 32, 640, 2, 1, learning_rate=1e-4),
 }
 # Rows to predict, and calls in a timed loop, of a network from the table above.
 PREDICTIONS = {"default": (1, 2_000), "mnist512": (2_000, 5)}
@@ -97,3 +97,13 @@ def difference(ours, theirs):
     """Return the largest relative difference of two lists of numbers; infinite if the lengths differ."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     return float(np.max(np.abs(ours - theirs) / np.abs(theirs))) if len(ours) == len(theirs) else float("inf")
+
+
+def differ(solver, dtype, ours, theirs):
+    """Return the largest relative difference of two runs' numbers if it is more than rounding, else 0.
+
+    Rounding grows from step to step: after the first epoch trainings in float32 may go ways of their own.
+    """
+    count = 1 if dtype == "float32" and solver != "predict" else None
+    far = difference(ours[:count], theirs[:count])
+    return 0 if far <= TOLERANCE[dtype] else far  # a NaN is no rounding

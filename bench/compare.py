@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from cases import CASES, PREDICTIONS, TOLERANCE, difference, flops_per_epoch
+from cases import CASES, PREDICTIONS, differ, flops_per_epoch
 from workers import Absent, Worker, alternate, threads
 
 START, END = "<!-- speed table -->", "<!-- end -->"
@@ -77,8 +77,8 @@ def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
     if OURS not in numbers:
         sys.exit(f"fastmlp cannot run: {skipped[OURS]}")
     present = {peer: worker for peer, worker in workers.items() if peer in numbers}
-    wrong = {peer: difference(numbers[OURS], numbers[peer]) for peer in present}
-    wrong = {peer: far for peer, far in wrong.items() if not far <= TOLERANCE[dtype]}
+    wrong = {peer: differ(solver, dtype, numbers[OURS], numbers[peer]) for peer in present}
+    wrong = {peer: far for peer, far in wrong.items() if far}
     if wrong:
         cells |= {peer: f"{far:.0e}" for peer, far in wrong.items()}
         return f"| {' | '.join([*start, *cells.values(), 'losses differ', ''])} |", False

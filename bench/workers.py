@@ -67,15 +67,21 @@ class Worker:
 
 
 def alternate(workers, rounds, budget=float("inf")):
-    """Let workers that have been given a case take turns; return each one's seconds, round by round.
+    """Let workers that have been given a case take turns, the first of them with its peers; return each one's seconds.
 
-    Rounds after the third are left out where they would take more seconds than `budget` in all.
+    A peer that took more than twice as long as the fastest one in the first round takes no other: it cannot be the one
+    that counts. Rounds after the third are left out where they would take more seconds than `budget` in all.
     """
-    seconds, begin = {name: [] for name in workers}, time.perf_counter()
+    seconds, running, begin = {name: [] for name in workers}, dict(workers), time.perf_counter()
     for i in range(rounds):
         if i >= 3 and (time.perf_counter() - begin) * (i + 1) / i > budget:
             break
-        for name, worker in workers.items():
+        for name, worker in running.items():
             time.sleep(PAUSE)
             seconds[name].append(worker.ask("run"))
+        if i == 0:
+            ours, *peers = workers
+            fastest = min((seconds[name][0] for name in peers), default=0)
+            running = {name: w for name, w in workers.items() if name == ours or seconds[name][0] <= 2 * fastest}
+            begin = time.perf_counter() if len(running) < len(workers) else begin
     return seconds
