@@ -112,7 +112,7 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 ) = range(33)  # fmt: skip
 HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
-SPINS, PATIENCE, CLOSED = 2_000, 6_000, -(2**40)
+SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
 # after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
 # and if some threads did not come, which is as slow as anything
 FIRST_WAIT, TRIAL, LONG_WAIT, NEVER = 4, 4, 1_000, 2**40
