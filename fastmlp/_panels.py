@@ -17,7 +17,7 @@ _ITEMS = 64
 # The most rows of such an item: its gradient stays in the first-level cache until the step.
 _ITEM_ROWS = 128
 # Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
-_BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 5_000
+_BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
 # A step costs as much as the gradient from so many rows.
 _STEP_ROWS = 64
 # A batch is cut into at most so many groups, of at least so many rows.
