@@ -236,6 +236,22 @@ class Panels:
             if copies is not None and (i > 1 or self.layout[i, kernels.TRANSPOSED]):
                 self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
+    def hold(self, weights, biases, flat):
+        """Whether these are the weights and biases of all layers that are stored in the flat array."""
+        arrays = [np.asarray(array) for array in (*weights, *biases)]
+        shapes = [*self.shapes, *((m,) for m in self.layer_units[1:])]
+        if [array.shape for array in arrays] != shapes or any(array.dtype != flat.dtype for array in arrays):
+            return False
+        for (i, n, m), W, b in zip(self._matrices(), arrays, arrays[len(self.shapes) :], strict=False):
+            W = W.T if self.layout[i, kernels.TRANSPOSED] else W
+            view = self._view(flat, self.layout[i, kernels.WEIGHTS], m, pad(n, ROWS))
+            for panel, c in zip(view, range(0, m, self.panel), strict=True):
+                if not np.array_equal(panel[:n, : m - c], W[:, c : c + self.panel]):
+                    return False
+            if not np.array_equal(b, flat[self.layout[i, kernels.BIASES] :][: len(b)]):
+                return False
+        return True
+
     def unpack(self, flat):
         """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out)."""
         weights, biases = [], []

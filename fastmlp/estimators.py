@@ -6,6 +6,7 @@ it does anything, so they may be changed in place or replaced, and it is no part
 
 import contextlib
 import copy
+import math
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -231,7 +232,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _forward(self, X):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight."""
         out = self._network_of_coefs().predict(X)
-        return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
+        return out if out.dtype == X.dtype else out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):
@@ -246,8 +247,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             return False
         if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
             return False
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.isfinite(X.sum())
+        return math.isfinite(np.vdot(X, X))  # if the squares are too large, validation will tell
 
     # ---- fitting ----
 
@@ -734,7 +734,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         if self.n_outputs_ == 1:
             y_prob = np.empty((len(outputs), 2), outputs.dtype)
             y_prob[:, 1:] = outputs
-            y_prob[:, :1] = 1 - outputs
+            np.subtract(1, outputs, out=y_prob[:, :1])
             return y_prob
         return outputs
 

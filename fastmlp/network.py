@@ -34,7 +34,8 @@ _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
 _SPARSE_STEP = 16
 _ALL_ROWS = np.empty(0, np.int64)
-# Weights up to which it is quicker to look whether they have changed than to copy them.
+_ALL_ROWS.flags.writeable = False
+# Weights up to which it is quicker to remember them than to compare them panel by panel.
 _FINGERPRINT_UP_TO = 100_000
 
 
@@ -140,7 +141,9 @@ class MLP:
 
     def holds(self, weights, biases):
         """Whether these are the parameters that the network is known to hold; False may be wrong, True is not."""
-        return self._held is not None and self._held == _fingerprint([*weights, *biases])
+        if self.panels.work <= _FINGERPRINT_UP_TO:
+            return self._held is not None and self._held == _fingerprint([*weights, *biases])
+        return self.panels.hold(weights, biases, self.parameters)
 
     def initialize(self, random_state, factor=6.0):
         """Draw weights and biases uniformly from +-sqrt(factor / (units in + units out)), in scikit-learn's order.
@@ -256,7 +259,7 @@ class MLP:
         IndexError
             If `order` names a row that is not there.
         """
-        X, order = self.rows(X), _ALL_ROWS if order is None else np.ascontiguousarray(order, np.int64)
+        X, order = self.rows(X), _ALL_ROWS if order is None else _read_only(np.ascontiguousarray(order, np.int64))
         if order.size and not (0 <= order.min() and order.max() < X.shape[0]):
             raise IndexError("order names a row that X does not have.")
         n = X.shape[0] if order is _ALL_ROWS else len(order)
@@ -275,7 +278,7 @@ class MLP:
         view, x = _flat(X)
         predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
         predict(
-            job, layout, view, x, _read_only(order), len(out), height, self.parameters, self._copies, A,
+            job, layout, view, x, order, len(out), height, self.parameters, self._copies, A,
             out.reshape(-1), threads,
         )  # fmt: skip
 
