@@ -170,7 +170,7 @@ class Entry:
         self._open, self._positions = list(opened), list(opened.values())
 
     def __call__(self, *args):
-        dtypes = tuple(args[i].dtype for i in self._positions)
+        dtypes = tuple([args[i].dtype for i in self._positions])
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
             with _compiling():

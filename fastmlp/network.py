@@ -5,6 +5,7 @@ neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 """
 
 import collections
+import functools
 import operator
 
 import numpy as np
@@ -490,6 +491,11 @@ def _nonzeros_before(rows, order):
     return ends
 
 
+@functools.lru_cache
+def _strides_of_rows(n):
+    return np.array([0, n, 1])
+
+
 def _flat(X):
     """A flat view of all memory between a matrix's first and last number, and its start and strides in elements.
 
@@ -498,8 +504,9 @@ def _flat(X):
     """
     if isinstance(X, SparseRows):
         return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data])
-    if X.flags.c_contiguous and X.flags.aligned:
-        return _read_only(X.reshape(-1)), np.array([0, X.shape[1], 1])
+    flags = X.flags
+    if flags.c_contiguous and flags.aligned:
+        return _read_only(X.reshape(-1)), _strides_of_rows(X.shape[1])
     if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
         X = X.copy()
     strides = [stride // X.itemsize for stride in X.strides]

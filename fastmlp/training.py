@@ -274,14 +274,12 @@ def train(
     converged : bool
         False if max_iter epochs did not suffice.
     """
-    rows = np.arange(data.n_samples) if rows is None else rows
+    rows = np.arange(data.n_samples) if rows is None else np.array(rows)
     history.n_iter = 0
     try:
         while history.n_iter < max_iter:
             if shuffle:
-                permutation = np.arange(len(rows))
-                random_state.shuffle(permutation)
-                rows = rows[permutation]
+                random_state.shuffle(rows)
             loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows))
             history.n_iter += 1
             history.t += len(rows)
