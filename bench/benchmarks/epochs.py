@@ -8,7 +8,7 @@ from .common import REPEAT, TIMEOUT, fitted
 class Epochs:
     params = [list(CASES), ["adam", "sgd"]]
     param_names = ["case", "solver"]
-    timeout, repeat = TIMEOUT, REPEAT
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self, name, solver):
         self.model, self.X, self.y = fitted(name, solver)

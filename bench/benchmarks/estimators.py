@@ -12,7 +12,7 @@ class Predict:
 
     params = ["default", "mnist512"]
     param_names = ["case"]
-    timeout, repeat = TIMEOUT, REPEAT
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self, name):
         self.model, self.X, _ = fitted(name)
@@ -32,7 +32,7 @@ class Predict:
 class Fit:
     """What comes on top of plain training: early stopping, partial_fit, regression; 30 epochs each."""
 
-    timeout, repeat = TIMEOUT, REPEAT
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self):
         skip_without("fastmlp.estimators")

@@ -11,7 +11,7 @@ class Kernels:
 
     params = [["default", "mnist", "mnist512"], ["float32", "float64"]]
     param_names = ["case", "dtype"]
-    timeout, repeat = TIMEOUT, REPEAT
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self, name, dtype):
         skip_without("fastmlp.training")

@@ -10,7 +10,7 @@ from .common import REPEAT, TIMEOUT, skip_without
 class Texts:
     params = [["float32", "float64"], ["csr", "csc"]]
     param_names = ["dtype", "format"]
-    timeout, repeat = TIMEOUT, REPEAT
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self, dtype, form):
         skip_without("fastmlp._sparse")
