@@ -27,6 +27,7 @@ TASKS = [
 ]
 PACKAGES = {"JAX": "jax", "torch": "torch", "torch compiled": "torch", "ONNX Runtime": "onnxruntime"}
 BUDGET = 25  # seconds of a row after which it takes no further round, if it has had three
+WAIT = 20  # how many times a round looks whether all cores are there
 COLD_CASE, COLD_RUNS = "digits", 3
 COLD = [  # who, whether its kernel cache is empty, dtypes
     (OURS, "empty kernel cache", ("float32", "float64")),
@@ -64,6 +65,15 @@ def open_case(workers, skipped, *task):
     return numbers
 
 
+def all_cores(worker, dtype, peaks):
+    """Measure the peak; wait a while, if it is far from the best so far: a host may take cores from its guests."""
+    for _ in range(WAIT):
+        peaks.append(worker.ask("peak", dtype))
+        if peaks[-1] > 0.85 * max(peaks):
+            break
+        time.sleep(1)
+
+
 def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
     """Return one line of the speed table, and whether all computed the same losses."""
     case, predicts = CASES[name], solver == "predict"
@@ -83,8 +93,8 @@ def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
         cells |= {peer: f"{far:.0e}" for peer, far in wrong.items()}
         return f"| {' | '.join([*start, *cells.values(), 'losses differ', ''])} |", False
 
-    peaks.setdefault(dtype, []).append(workers[OURS].ask("peak", dtype))
-    seconds = alternate(present, rounds, BUDGET)
+    seen = peaks.setdefault(dtype, [])
+    seconds = alternate(present, rounds, BUDGET, lambda: all_cores(workers[OURS], dtype, seen))
     middle = {peer: median(s) / runs for peer, s in seconds.items()}
     cells |= {peer: digits(1e3 * s) for peer, s in middle.items()}
     ours, ratio = seconds.pop(OURS), ""
@@ -93,7 +103,7 @@ def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
         ratios = [b / a for a, b in zip(ours, seconds[fastest], strict=True)]
         ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
         cells[fastest] = f"*{cells[fastest]}*"
-    share = "" if predicts else f"{flops_per_epoch(case) / middle[OURS] / peaks[dtype][-1]:.0%}"
+    share = "" if predicts else f"{flops_per_epoch(case) / middle[OURS] / max(peaks[dtype]):.0%}"
     return f"| {' | '.join([*start, *cells.values(), ratio, share])} |", True
 
 
@@ -118,7 +128,7 @@ def speed_table(emit, chosen, names, rounds):
                     emit(row)
                     agree &= same
     measured = [f"{digits(min(p) / 1e9)} to {digits(max(p) / 1e9)} ({dtype})" for dtype, p in peaks.items()]
-    emit("", f"Multiply-add peak, measured before each row: {', '.join(measured)} GFLOP/s.")
+    emit("", f"Multiply-add peak, measured before each round: {', '.join(measured)} GFLOP/s.")
     for name, reason in skipped.items():
         emit(f"Skipped: {name} ({reason}).")
     return agree

@@ -66,16 +66,18 @@ class Worker:
         return answer
 
 
-def alternate(workers, rounds, budget=float("inf")):
+def alternate(workers, rounds, budget=float("inf"), ready=lambda: None):
     """Let workers that have been given a case take turns, the first of them with its peers; return each one's seconds.
 
     A peer that took more than twice as long as the fastest one in the first round takes no other: it cannot be the one
-    that counts. Rounds after the third are left out where they would take more seconds than `budget` in all.
+    that counts. Rounds after the third are left out where they would take more seconds than `budget` in all. `ready`
+    returns when a round may begin.
     """
     seconds, running, begin = {name: [] for name in workers}, dict(workers), time.perf_counter()
     for i in range(rounds):
         if i >= 3 and (time.perf_counter() - begin) * (i + 1) / i > budget:
             break
+        ready()
         for name, worker in running.items():
             time.sleep(PAUSE)
             seconds[name].append(worker.ask("run"))
