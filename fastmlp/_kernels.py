@@ -108,8 +108,8 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
     LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE, ROOM,
-    BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER,
-) = range(33)  # fmt: skip
+    BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, UNTIL, PIECE,
+) = range(35)  # fmt: skip
 HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
 SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
@@ -752,7 +752,7 @@ def wait(spins):
 def train_batches(job, first, last, X, P, step):
     """What threads first..last do, batch after batch from row job[NEXT] of the order on, pass after pass.
 
-    They stop where the epoch ends, or where it is better that all work is done together, or alone. One of them keeps
+    They stop at row job[UNTIL], or where it is better that all work is done together, or alone. One of them keeps
     the books while the others cannot need them: what it writes between two barriers, they read after the second.
     """
     layers, threads, alone, start = job[LAYERS], job[THREADS], job[ALONE], job[NEXT]
@@ -761,7 +761,7 @@ def train_batches(job, first, last, X, P, step):
     if together and not all_come(job, threads):
         return
     denormals, began = flush_denormals(), ticks()
-    while start < job[ALL] and job[ALONE] == alone:
+    while start < job[UNTIL] and job[ALONE] == alone:
         batch, loss = min(job[BATCH], job[ALL] - start), 0.0
         if first == 0:
             prepare_step(job, start, batch, P, step)
@@ -864,22 +864,26 @@ def predict_together(job, threads, X, P):
 
 @_jit.entry(TYPES)
 def epoch(
-    job, layout, items, shares, X, x, Y, weights, rows, order, batch_size, height, kind, step, P, Q, M, V, A, D, G,
-    groups, losses, threads, by_layers,
+    job, layout, items, shares, X, x, Y, weights, rows, order, first, until, batch_size, height, kind, step, P, Q, M, V,
+    A, D, G, groups, losses, threads, by_layers,
 ):  # fmt: skip
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
-    S the sum of the weights of the batch's rows.
+    S the sum of the weights of the batch's rows. An epoch may be done in several calls, of rows order[first:until] and
+    so of whole batches, the first of which looks whether all that `order` names is there.
     """
-    n, weight_stride, lowest, highest = len(order), min(1, len(weights) - 1), order[0], order[0]
-    for row in order:
-        lowest, highest = min(lowest, row), max(highest, row)
-    if not 0 <= lowest <= highest < rows:
-        raise IndexError("order names a row that the data does not have.")
-    for start in range(0, n, batch_size * weight_stride or n):
-        if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+    n, weight_stride = len(order), min(1, len(weights) - 1)
+    if first == 0:
+        lowest, highest = order[0], order[0]
+        for row in order:
+            lowest, highest = min(lowest, row), max(highest, row)
+        if not 0 <= lowest <= highest < rows:
+            raise IndexError("order names a row that the data does not have.")
+        for start in range(0, n, batch_size * weight_stride or n):
+            if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        step[LOSS] = 0
     job[LAYOUT_AT], job[ITEMS_AT], job[SHARES_AT] = address(layout), address(items), address(shares)
     job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT], job[ORDER_AT] = (
         address(x),
@@ -892,8 +896,8 @@ def epoch(
     job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = len(layout) - 1, len(items), weight_stride, height
     job[BATCH], job[ALL], job[KIND], job[GROUPS], job[SIZE] = batch_size, n, kind, groups, len(P)
     job[THREADS], job[BY_LAYERS], job[ROOM] = threads, by_layers, 0 if groups > 1 else len(G) // threads
-    job[NEXT], step[LOSS] = 0, 0
-    while job[NEXT] < n:
+    job[NEXT], job[UNTIL] = first, until
+    while job[NEXT] < until:
         if threads > 1 and job[ALONE] == 0:
             before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0
             train_together(job, threads, X, P, step)

@@ -7,6 +7,7 @@ neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 import collections
 import functools
 import operator
+import time
 
 import numpy as np
 
@@ -30,6 +31,8 @@ OUTPUTS = {
 
 # Multiply-adds forward from which more threads pay for the parallel regions, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
+# Seconds that an epoch stays in compiled code at a time, about: only in between Python notices a Ctrl-C.
+_PIECE_SECONDS = 0.1
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
@@ -397,11 +400,17 @@ class MLP:
             addresses = [array.ctypes.data for array in (ends, *sorting)]
             _, x = _flat(data.sparse)
             x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads])
-        loss = epoch(
-            job, layout, items, shares, data.X, x, data.Y, data.weights, data.n_samples, order,
-            batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
-            losses, threads, by_layers,
-        )  # fmt: skip
+        start = 0
+        while start < len(order):
+            began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.PIECE]), batch_size))
+            loss = epoch(
+                job, layout, items, shares, data.X, x, data.Y, data.weights, data.n_samples, order, start, until,
+                batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
+                losses, threads, by_layers,
+            )  # fmt: skip
+            rows_a_second = (until - start) / (time.perf_counter() - began)
+            job[kernels.PIECE] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
+            start = until
         self._give_back("train", batch_size, threads, sparse, workspace=workspace)
         if sparse:
             self._give_back("sort", *room, workspace=sorting)

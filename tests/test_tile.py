@@ -285,6 +285,7 @@ def run_python(*arguments, **environment):
         env=os.environ | {"PYTHONPATH": path} | environment,
         capture_output=True,
         text=True,
+        timeout=300,
     )
     assert result.returncode == 0, (
         f"exit status {result.returncode}\n{result.stdout[-10_000:]}\n{result.stderr[-10_000:]}"
