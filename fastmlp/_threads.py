@@ -7,8 +7,12 @@ OpenMP library; Numba's own workqueue is not used at all: two Python threads in 
 """
 
 import ctypes
+import functools
 import importlib.metadata
+import math
 import os
+import pathlib
+import warnings
 
 import numba
 from numba.np.ufunc import parallel
@@ -17,12 +21,62 @@ _forked = False
 
 
 def count():
-    """How many threads a parallel kernel called from here should run on."""
+    """How many threads a parallel kernel called from here should run on: as many as Numba is set to, if they are safe.
+
+    Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
+    """
     if _forked:
         return 1
     _choose_layer()
     threads = numba.get_num_threads()  # starts the layer
-    return 1 if numba.threading_layer() == "workqueue" else threads
+    if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
+        threads = min(threads, cpu_limit())
+    if threads > 1 and numba.threading_layer() == "workqueue":
+        _warn_of_workqueue()
+        return 1
+    return threads
+
+
+@functools.cache
+def cpu_limit(membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
+    """How many cores' time Linux allows this process, by its control groups and those they are in, rounded up.
+
+    A line of `membership` names a group: "0::/path" in version 2, "number:controllers:/path" in version 1.
+    """
+    limit = math.inf
+    try:
+        lines = pathlib.Path(membership).read_text().splitlines()
+    except OSError:  # not Linux
+        return limit
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = pathlib.Path(root, "cpu" if controllers else "")
+        group = top / path.lstrip("/")
+        for folder in [group, *group.parents[: len(group.parts) - len(top.parts)]]:
+            try:
+                if controllers:
+                    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+                else:
+                    quota, period = (folder / "cpu.max").read_text().split()
+                if quota != "max" and int(quota) > 0:
+                    limit = min(limit, math.ceil(int(quota) / int(period)))
+            except (OSError, ValueError):  # a container does not see the groups around it
+                pass
+    return limit
+
+
+@functools.cache
+def _warn_of_workqueue():
+    """Once in a process."""
+    warnings.warn(
+        "fastmlp computes on one thread, as Numba finds no threading layer but its workqueue, which cannot be used from"
+        " several threads of Python. Install the package tbb, or the library of OpenMP (libgomp1 on Debian, say), and"
+        " do not set NUMBA_THREADING_LAYER to workqueue.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _choose_layer():
