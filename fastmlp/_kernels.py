@@ -828,9 +828,9 @@ def choose_pace(job, time):
             job[ALONE], job[WAIT] = 1 - alone, min(job[WAIT], FIRST_WAIT)
         elif job[WAIT] == 0:
             job[ALONE] = 1 - alone
-    else:  # a trial; its first batch moves what it needs to the cores that need it
+    else:  # a trial: of one batch alone; together the first ones move what they need to the cores that need it
         job[this] = time if job[WAIT] >= -2 else min(job[this], time)
-        if job[WAIT] == -TRIAL or time > 2 * job[other]:
+        if alone or job[WAIT] == -TRIAL or time > 2 * job[other]:
             lost, best = abs(job[this] - job[other]), min(job[this], job[other])
             job[WAIT] = FIRST_WAIT - 100 * job[WAIT] * lost // max(best, 1)
             job[ALONE] = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
