@@ -24,6 +24,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from fastmlp import _threads
+
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _FILES = "_jit.py", "_kernels.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
@@ -173,6 +175,7 @@ class Entry:
         dtypes = tuple([args[i].dtype for i in self._positions])
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
+            _threads.count()  # older Numba does not start the threads that code from its cache calls, and crashes
             with _compiling():
                 for kernel in self._kernels:
                     kernel.load(bound)
