@@ -3,17 +3,25 @@
 A crash cannot be caught, so the functions here that are not tests are what those processes run.
 """
 
+import concurrent.futures
+import copy
+import functools
+import importlib
+import multiprocessing
 import os
 import signal
 import threading
 import time
 import warnings
 
+import numba
 import numpy as np
 import pytest
-from test_tile import run_code
+from test_tile import run_code, run_python
 
-from fastmlp import MLPRegressor
+from fastmlp import MLPClassifier, MLPRegressor
+
+NUMBAS_LAYERS = "omp", "tbb", "workqueue"
 
 # ---- Ctrl-C -----------------------------------------------------------------------------------------------------
 
@@ -106,3 +114,148 @@ def test_interrupt_while_kernels_compile(seconds, tmp_path):
     """It is answered too, and the next fit compiles what is missing."""
     code = f"import test_process; test_process.interrupt_the_compiler({seconds})"
     run_code(code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+# ---- threads, children, pools -----------------------------------------------------------------------------------
+
+
+def fit(seed=0):
+    """All that a fit leaves, for a network that is worth several threads."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((1000, 64)).astype(np.float32), rng.integers(0, 10, 1000)
+    model = MLPClassifier(max_iter=3, random_state=seed, early_stopping=True).fit(X, y)
+    return *(a.tobytes() for a in model.coefs_ + model.intercepts_), model.predict_proba(X).tobytes(), model.loss_.hex()
+
+
+def fork(function):
+    """Start a child that does this and nothing else. Returns what waits for it and fails if it is not true."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if function() else 1)
+        finally:
+            os._exit(2)
+
+    def wait():
+        assert os.waitpid(child, 0)[1] == 0
+
+    return wait
+
+
+def in_a_fork():
+    """Which has threads of its own, too."""
+    fork(lambda: {fit(), *in_threads()} == {EXPECTED})()
+    return [fit()]  # the parent goes on
+
+
+def in_a_pool(method):
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        return pool.map(fit, [0] * 6)
+
+
+def in_threads():
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        return list(pool.map(fit, [0] * 12))
+
+
+def in_threads_of_joblib(backend):
+    import joblib
+
+    with joblib.parallel_config(backend, n_jobs=2):
+        return joblib.Parallel()(joblib.delayed(fit)(0) for _ in range(6))
+
+
+def in_a_search():
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import GridSearchCV
+
+    X, y = load_iris(return_X_y=True)
+    for layers in (5,), (400,):
+        model, grid = MLPClassifier(layers, max_iter=3, random_state=0), {"alpha": [1e-4, 1.0], "tol": [0, 1e-3]}
+        here, there = (GridSearchCV(model, grid, n_jobs=n, cv=3).fit(X, y) for n in (1, -1))
+        assert here.cv_results_["mean_test_score"].tolist() == there.cv_results_["mean_test_score"].tolist()
+        ours, theirs = here.best_estimator_, there.best_estimator_
+        assert [W.tobytes() for W in ours.coefs_] == [W.tobytes() for W in theirs.coefs_]
+    return [fit()]
+
+
+def beside_anothers_kernel():
+    """While another package's parallel kernel runs in another thread."""
+
+    @numba.njit(parallel=True, nogil=True)
+    def roots(x):
+        total = 0.0
+        for i in numba.prange(len(x)):
+            total += x[i] ** 0.5
+        return total
+
+    x, rounds, stop = np.arange(1e6), [], threading.Event()
+    roots(x)
+
+    def run():
+        while not stop.is_set():
+            rounds.append(roots(x))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    found = [fit() for _ in range(6)]
+    stop.set()
+    thread.join()
+    assert rounds and max(rounds) == pytest.approx(min(rounds), rel=1e-12)
+    return found
+
+
+def behind_a_server():
+    """Workers forked from a process with a fitted model: they predict with it, and train it on, as the parent would."""
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((3000, 64)), rng.integers(0, 10, 3000)
+    model = MLPClassifier((200,), random_state=0).partial_fit(X, y, classes=range(10))
+    expected = model.predict_proba(X).tobytes(), model.predict_proba(X[:1]).tobytes()
+    later = copy.deepcopy(model).partial_fit(X, y).predict_proba(X).tobytes()
+
+    def serve():
+        answers = {(model.predict_proba(X).tobytes(), model.predict_proba(X[:1]).tobytes()) for _ in range(20)}
+        return answers == {expected} and model.partial_fit(X, y).predict_proba(X).tobytes() == later
+
+    for wait in [fork(serve) for _ in range(3)]:
+        wait()
+    return [fit()]
+
+
+WAYS = {
+    "fork": in_a_fork,
+    "fork pool": functools.partial(in_a_pool, "fork"),
+    "spawn pool": functools.partial(in_a_pool, "spawn"),
+    "forkserver pool": functools.partial(in_a_pool, "forkserver"),
+    "threads": in_threads,
+    "joblib loky": functools.partial(in_threads_of_joblib, "loky"),
+    "joblib threading": functools.partial(in_threads_of_joblib, "threading"),
+    "joblib multiprocessing": functools.partial(in_threads_of_joblib, "multiprocessing"),
+    "search": in_a_search,
+    "beside another's kernel": beside_anothers_kernel,
+    "behind a server": behind_a_server,
+}
+EXPECTED = ()
+
+
+def same_numbers(way, layer):
+    """Before, meanwhile and after, and on the layer that was asked for, if one was."""
+    global EXPECTED
+    EXPECTED = fit()
+    found = WAYS[way]()
+    assert found and set(found) == {EXPECTED} == {fit()}
+    assert layer in ("default", numba.threading_layer())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layer", ["default", *(pytest.param(x, marks=pytest.mark.long) for x in NUMBAS_LAYERS)])
+def test_fits_in_threads_and_children(way, layer):
+    """The same bits wherever a fit runs, after one in the parent."""
+    if layer not in ("default", "workqueue"):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{layer}pool")
+        except ImportError:
+            pytest.skip(f"{layer} is not there")
+    code = f"import test_process; test_process.same_numbers({way!r}, {layer!r})"
+    run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER=layer)
