@@ -175,7 +175,7 @@ class Entry:
         dtypes = tuple([args[i].dtype for i in self._positions])
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
-            _threads.count()  # older Numba does not start the threads that code from its cache calls, and crashes
+            _threads.start()  # older Numba does not start the threads that code from its cache calls, and crashes
             with _compiling():
                 for kernel in self._kernels:
                     kernel.load(bound)

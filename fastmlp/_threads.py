@@ -27,14 +27,19 @@ def count():
     """
     if _forked:
         return 1
-    _choose_layer()
-    threads = numba.get_num_threads()  # starts the layer
+    threads = start()
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
     if threads > 1 and numba.threading_layer() == "workqueue":
         _warn_of_workqueue()
         return 1
     return threads
+
+
+def start():
+    """Start the threading layer, if none runs. Returns how many threads Numba is set to."""
+    _choose_layer()
+    return numba.get_num_threads()
 
 
 @functools.cache
