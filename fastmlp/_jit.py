@@ -13,13 +13,14 @@ import gc
 import hashlib
 import inspect
 import pathlib
+import pickle
 import types as python_types
 
 import llvmlite.binding as llvm
 import numba
 from numba import types
 from numba.core import cgutils, config
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
@@ -34,8 +35,41 @@ inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True,
 parallel = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
 
 
+class _Files(IndexDataCacheFile):
+    """Numba's files of a function, with a checksum of what they hold and what for.
+
+    Machine code is run unseen. It may have been cut off or overwritten; and where two processes fill an empty cache at
+    once, the index may name the file of one for the types of the other. What is not as it was saved is not there.
+    """
+
+    def save(self, key, data):
+        data = self._dump(data)
+        super().save(key, (_checksum(key, data), data))
+
+    def load(self, key):
+        try:
+            checksum, data = super().load(key)
+            return pickle.loads(data) if checksum == _checksum(key, data) else None
+        except Exception:  # whatever garbage raises when it is unpickled
+            return None
+
+    def _load_index(self):
+        try:
+            return super()._load_index()
+        except Exception:
+            return {}
+
+
+def _checksum(key, data):
+    return hashlib.sha256(repr(key).encode() + data).digest()
+
+
 class _Cache(FunctionCache):
     """Numba's cache of a function looks at the time its file changed; here the text of all kernels counts."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
 
     def _index_key(self, sig, codegen):
         return *super()._index_key(sig, codegen), _SOURCES

@@ -3,10 +3,13 @@
 Each process here runs on a copy of the package with a cache of its own, and reports what Numba compiled in it.
 """
 
+import concurrent.futures
 import json
 import os
+import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,12 +43,21 @@ import fastmlp
 if "full" in sys.argv:  # no file can grow from here on
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-X = rows = np.arange(60.0).reshape(20, 3) / 60
+if "killed" in sys.argv:  # in the middle of writing file number n
+    import signal
+    left, replace = [int(sys.argv[-1])], os.replace
+    def killed(*args):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(*args)
+    os.replace = killed
+X = rows = np.arange(60.0, dtype="float32" if "float32" in sys.argv else None).reshape(20, 3) / 60
 if "sparse" in sys.argv:
     import scipy.sparse
     rows = scipy.sparse.csr_array(X)
 model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
-print(json.dumps({"compiled": compilations.count, "loss": model.loss_.hex(), "where": fastmlp.__file__}))
+print(json.dumps({"compiled": compilations.count, "loss": float(model.loss_).hex(), "where": fastmlp.__file__}))
 """
 
 
@@ -137,12 +149,16 @@ def test_all_compiled_code_is_in_these_files():
 
 @pytest.mark.parametrize("name", [*COMPILED, "estimators.py"])
 def test_changed_source_is_compiled_anew(kept, name):
-    """A comment more in a file with compiled code, and what is on disk no longer counts; other files do not matter."""
+    """Another letter in a file with compiled code, and what is on disk no longer counts; other files do not matter.
+
+    Neither does when a file was written, nor its size: an archive may set all times to the same.
+    """
     package, cache, _ = kept
     path, before = package / name, files(cache)
-    text = path.read_text()
+    text, status = path.read_text(), path.stat()
     try:
-        path.write_text(text + "# changed\n")
+        path.write_text(text.replace("e", "E", 1))  # in the docstring
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         done = run(package, "stop", NUMBA_CACHE_DIR=str(cache))
     finally:
         path.write_text(text)
@@ -167,6 +183,90 @@ def test_with_a_full_disk(kept, tmp_path):
     """Where the kernels cannot be written, though the folder could be made, a fit goes on with what it compiled."""
     done = report(run(kept[0], "full", NUMBA_CACHE_DIR=str(tmp_path / "cache")))
     assert done["compiled"] > 0 and done["loss"] == kept[2]["loss"]
+
+
+def test_package_that_cannot_be_written_to(kept, tmp_path):
+    """As where an administrator installed it: the kernels go to the user's own cache, and serve the next process."""
+    package, home = copy_package(tmp_path), tmp_path / "home"
+    (package / "__pycache__").touch()  # not even root makes a folder there
+    places = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], str(home))
+    first, second = (report(run(package, NUMBA_CACHE_DIR=None, **places)) for _ in range(2))
+    assert first["compiled"] > 0 == second["compiled"]
+    assert first["loss"] == second["loss"] == kept[2]["loss"]
+    assert [path for path in files(home) if path.suffix == ".nbc"]
+
+
+DAMAGES = [
+    lambda content, other: content[: len(content) // 2],
+    lambda content, other: content[:-1],
+    lambda content, other: b"",
+    lambda content, other: bytes(len(content)),
+    lambda content, other: np.random.RandomState(0).bytes(len(content)),
+    lambda content, other: content[:-999] + bytes(byte ^ 255 for byte in content[-999:-900]) + content[-900:],
+    lambda content, other: other,
+]
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_damaged_files(kept, suffix, tmp_path):
+    """Cut off, empty, overwritten or another kernel's: what is damaged is compiled anew, and is whole afterwards."""
+    package, cache, first = kept
+    cache = Path(shutil.copytree(cache, tmp_path / "cache"))
+    contents = {path: content for path, (_, content) in sorted(files(cache).items()) if path.suffix == suffix}
+    assert len(contents) >= len(DAMAGES)
+    for i, (path, content) in enumerate(contents.items()):
+        path.write_bytes(DAMAGES[i % len(DAMAGES)](content, list(contents.values())[i - 1]))
+    again = report(run(package, NUMBA_CACHE_DIR=str(cache)))
+    assert again["compiled"] > 0 and again["loss"] == first["loss"]
+    last = report(run(package, NUMBA_CACHE_DIR=str(cache)))
+    assert (last["compiled"], last["loss"]) == (0, first["loss"])
+
+
+def test_processes_that_fill_one_cache_at_once(kept, tmp_path):
+    """For different types: each gets its own numbers, and so does who comes later."""
+    package, _, first = kept
+    types = "float64", "float32"
+
+    def fit(dtype):
+        return report(run(package, dtype, NUMBA_CACHE_DIR=str(tmp_path)))
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        at_once = list(pool.map(fit, types))
+    rounds = [at_once, *([fit(dtype) for dtype in types] for _ in range(2))]
+    assert [found["compiled"] for found in rounds[-1]] == [0, 0]
+    losses = {(double["loss"], single["loss"]) for double, single in rounds}
+    assert len(losses) == 1
+    double, single = losses.pop()
+    assert double == first["loss"] != single
+    assert float.fromhex(single) == pytest.approx(float.fromhex(double), rel=1e-5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no SIGKILL")
+@pytest.mark.parametrize("number", [1, 2, 9])
+def test_process_killed_while_it_writes(kept, number, tmp_path):
+    """What it leaves, an index without the file it names among it, harms nobody."""
+    package, _, first = kept
+    assert run(package, "killed", str(number), NUMBA_CACHE_DIR=str(tmp_path)).returncode == -signal.SIGKILL
+    assert files(tmp_path)
+    if number == 2:  # the index is there, the code not yet
+        assert {".nbi"} <= {path.suffix for path in files(tmp_path)} != {".nbc"}
+    again = report(run(package, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert again["compiled"] > 0 and again["loss"] == first["loss"]
+    assert report(run(package, NUMBA_CACHE_DIR=str(tmp_path)))["compiled"] == 0
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="asks for processors of the other make")
+def test_cache_that_two_processors_share(kept, tmp_path):
+    """Each compiles for itself, and neither takes what is the other's."""
+    package, cache, first = kept
+    cache = shutil.copytree(cache, tmp_path / "cache")
+    other = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(cache)}
+    theirs = report(run(package, **other))
+    assert theirs["compiled"] > 0
+    assert float.fromhex(theirs["loss"]) == pytest.approx(float.fromhex(first["loss"]), rel=1e-9)
+    for settings, loss in ({"NUMBA_CACHE_DIR": str(cache)}, first["loss"]), (other, theirs["loss"]):
+        again = report(run(package, **settings))
+        assert (again["compiled"], again["loss"]) == (0, loss)
 
 
 # ---- what does not compile ----

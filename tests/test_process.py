@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from test_tile import run_code, run_python
 
-from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp import MLPClassifier, MLPRegressor, _threads
 
 NUMBAS_LAYERS = "omp", "tbb", "workqueue"
 
@@ -253,6 +253,7 @@ def same_numbers(way, layer):
 def test_fits_in_threads_and_children(way, layer):
     """The same bits wherever a fit runs, after one in the parent."""
     if layer not in ("default", "workqueue"):
+        _threads._load_tbb()
         try:
             importlib.import_module(f"numba.np.ufunc.{layer}pool")
         except ImportError:
