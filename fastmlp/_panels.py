@@ -121,8 +121,10 @@ class Panels:
         """
         if by_layers:
             panels = np.array([-(-n // self.panel) for n in self.layer_units])
-            last = panels[self.items[:, kernels.LAYER] - self.layout[self.items[:, kernels.LAYER], kernels.TRANSPOSED]]
-            owners = ((self.items[:, kernels.COLUMN] // self.panel + 1) * threads - 1) // last
+            layer, column, first, last, _ = self.items.T
+            weights = first < last  # the columns of biases are always those of W_i
+            count = panels[layer - weights * self.layout[layer, kernels.TRANSPOSED]]
+            owners = ((column // self.panel + 1) * threads - 1) // count
         else:
             done = np.cumsum(self._costs if costs is None else costs)
             owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)

@@ -10,7 +10,7 @@ import functools
 import math
 import pickle
 import tracemalloc
-from itertools import pairwise
+from itertools import pairwise, product
 
 import naive
 import numba
@@ -20,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
+from fastmlp import _kernels as kernels
 from fastmlp import network, training
+from fastmlp._tile import VECS, lanes_of
 from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam, History
 
@@ -249,6 +251,27 @@ def test_large_batches(layer_units, n, batch_size, dtype):
         assert_loss_near(loss, expected, dtype)
     assert_near_twin(ours, twin)
     assert_near([ours.predict(X)], [twin.forward(X)[-1]], dtype)
+
+
+@dtypes
+def test_all_weights_are_trained(dtype):
+    """Each piece of the parameters is dealt to one thread, by layers or not; also where a layer is stored transposed
+    that has fewer panels of inputs than of units."""
+    panel = lanes_of(np.dtype(dtype)) * VECS
+    for layer_units in (panel, 1000, 20), (20, 1000, panel, 3), (9, panel + 1), (panel, panel + 1, 1), (4, 1):
+        panels = draw_network(np.random.RandomState(0), layer_units, dtype=dtype).panels
+        for threads, by_layers in product([1, 2, 3, 4, 64], [False, True]):
+            items, shares = panels.shares(threads, by_layers)
+            assert sorted(map(tuple, items)) == sorted(map(tuple, panels.items))
+            assert (shares[0], shares[-1], len(shares)) == (0, len(items), threads + 1)
+    rng = np.random.RandomState(0)
+    networks = (draw_network(rng, (n, 1000, 20), dtype=dtype) for n in range(1, 100))
+    ours = next(ours for ours in networks if ours.panels.layout[1, kernels.TRANSPOSED])
+    assert ours.panels.by_layers(4)
+    X, Y = draw_data(rng, ours.layer_units, "softmax", 4)
+    _, dW, db = ours.gradients(ours.data(X, Y))
+    _, expected_dW, expected_db = Twin(ours).gradients(X, Y)
+    assert_near(dW + db, expected_dW + expected_db, dtype)
 
 
 def kinks_near(ours, X, distance):
