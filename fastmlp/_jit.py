@@ -65,11 +65,11 @@ def _checksum(key, data):
 
 
 class _Cache(FunctionCache):
-    """Numba's cache of a function looks at the time its file changed; here the text of all kernels counts."""
+    """Numba's cache of a function looks at its file, older Numba at when it changed; here all kernels' text counts."""
 
     def __init__(self, function):
         super().__init__(function)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, _SOURCES)
 
     def _index_key(self, sig, codegen):
         return *super()._index_key(sig, codegen), _SOURCES
