@@ -140,7 +140,8 @@ def test_a_warning_made_an_error_does_not_lose_the_fit(name):
 # name: (exception, how it comes)
 FAILURES = {
     "NaN": (ValueError, lambda model, y: model.fit(put(X, np.nan), y)),
-    "no weight": (ValueError, lambda model, y: model.fit(X, y, np.zeros(len(X)))),
+    # scikit-learn sees it before it comes to a division since 1.9
+    "no weight": ((ValueError, ZeroDivisionError), lambda model, y: model.fit(X, y, np.zeros(len(X)))),
     "weights that sum to 0": (ZeroDivisionError, lambda model, y: model.fit(X, y, (-1.0) ** np.arange(len(X)))),
     "trouble": (Trouble, lambda model, y: model.fit(X, y)),
     "Ctrl-C": (KeyboardInterrupt, lambda model, y: model.fit(X, y)),
