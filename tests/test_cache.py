@@ -41,7 +41,7 @@ compilations = Compilations()
 event.register("numba:compile", compilations)
 import fastmlp
 if "full" in sys.argv:  # no file can grow from here on
-    import resource
+    import resource, scipy.stats  # which tries whether files can be made, in older versions
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 if "killed" in sys.argv:  # in the middle of writing file number n
     import signal

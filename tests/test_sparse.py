@@ -294,7 +294,7 @@ def test_X_is_never_dense(form, dtype):
     """Training and predicting take less memory than a hundredth of dense X; CSR is read in place."""
     n, features = 4000, 20_000
     rng, layer_units = np.random.RandomState(5), (features, 4, 1)
-    X = scipy.sparse.random_array((n, features), density=1e-3, format=form, dtype=dtype, rng=rng)
+    X = scipy.sparse.random(n, features, 1e-3, form, dtype, random_state=rng)
     Y = rng.normal(size=n).astype(dtype)
     ours = draw_network(rng, layer_units, "relu", "identity", dtype)
     optimizer, order = Adam(ours), rng.permutation(n)
