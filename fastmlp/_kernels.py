@@ -19,13 +19,15 @@ reads and steps its own panels alone.
 
 A matrix is stored as panels: as many columns as a tile is wide, row after row; `at` is the whole rule. Heights are
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
-not 0), so that no loop has a mask or a remainder. Of each W_i there is a copy that is transposed, as the way forward
-needs rows of W_i and the way back rows of W_i'; the one that is stored with the moments is the one with fewer tiles.
-`layout` is a table with a line for each layer, its columns below.
+not 0), so that no loop has a mask or a remainder. The way forward needs rows of W_i and the way back rows of W_i', so
+of each W_i there is a copy that is transposed; the one that is stored with the moments is the one with fewer tiles. Of
+the largest there is none, as all that is moved costs more than arithmetic there: the way back transposes some rows at a
+time. `layout` is a table with a line for each layer, its columns below.
 
 Memory, passed on as pointers (T is float32 or float64)
     P            T, weights and biases of all layers, as panels         Q     T, the transposed copies
     M, V         T, like P: velocity or first moments, second moments   G     T, like P, for each group: gradients
+    room         T, for each thread, CHUNK rows of a panel: the gradient of a work item, or rows of W_i'
     A, D         T, activations and deltas of a batch
     X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements
     Y            T, targets, row by row; for softmax the number of the class of each row
@@ -88,7 +90,7 @@ from fastmlp._tile import (
 )
 
 # columns of the layout: units of layer i, its f, where A_i starts in A, delta_i in D, b_i in P, W_i in P or Q, W_i'
-# in the other, and whether it is W_i' that stands in P
+# in the other or -1 if nowhere, and whether it is W_i' that stands in P
 UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
 # layers of at most so many units are few columns: they go forward by dot products, and a vector serves as many rows
@@ -107,9 +109,9 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 # columns of a job, which tells threads all they need: where memory is, numbers, and last what they tell each other
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE, ROOM,
+    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
     BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, UNTIL, PIECE,
-) = range(35)  # fmt: skip
+) = range(34)  # fmt: skip
 HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
 SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
@@ -121,7 +123,7 @@ FIRST_WAIT, TRIAL, LONG_WAIT, NEVER = 4, 4, 1_000, 2**40
 _T, _S = types.Dummy("T"), types.Dummy("S")
 TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order".split()}
 TYPES |= {name: types.CPointer(types.float64) for name in "step losses squares".split()}
-TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out".split()}
+TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out room".split()}
 TYPES |= {"X": types.CPointer(_S)}
 kernel = _jit.kernel(TYPES)
 
@@ -198,7 +200,7 @@ def weights_forward(layout, i, P, Q, width):
 
 @inlined
 def weights_backward(layout, i, P, Q, width):
-    """Where the panels of W_i' are: memory, offset, height."""
+    """Where the panels of W_i' are: memory, offset, height. Not for a layer without a copy."""
     n = cell(layout, i, UNITS)
     if cell(layout, i, TRANSPOSED):
         return P, cell(layout, i, WEIGHTS), padded(n, ROWS)
@@ -267,13 +269,29 @@ def forward_dots(layout, i, first, last, height, P, Q, A):
             store_column(activated(f, z), A, at(cell(layout, i, VALUES), height, r, j, panel), panel)
 
 
+@kernel
+def transpose(layout, i, c, columns, k_first, k_last, P, room):
+    """The rows k_first..k_last of W_i', so many columns from c, to `room`: as one panel, 0 beyond the matrix."""
+    panel, width, height = VECS * lanes(P), lanes(P), padded(cell(layout, i - 1, UNITS), ROWS)
+    for k in range(k_first, k_last, width):
+        for row in range(0, columns, ROWS):
+            if c + row < height:
+                tile = load(P, at(cell(layout, i, WEIGHTS), height, c + row, k, panel), panel, ROWS, 1)
+            else:
+                tile = zeros(P, ROWS, 1)
+            store_transposed(tile, room, (k - k_first) * panel + row, panel)
+
+
 def _backward(vecs):
-    def backward(layout, i, c, first, last, height, P, Q, A, D):
+    def backward(layout, i, c, first, last, height, P, Q, A, D, room):
         """delta_{i-1} = delta_i W_i' * f'(A_{i-1}) for rows first..last and the tile's columns from c."""
         n, f, panel, one = cell(layout, i, UNITS), cell(layout, i - 1, ACTIVATION), VECS * lanes(A), number(A, 1)
         W, w, w_height = weights_backward(layout, i, P, Q, lanes(A))
         w = at(w, w_height, 0, c, panel)
         for k in range(0, n, CHUNK):
+            if cell(layout, i, COPY) < 0:
+                transpose(layout, i, c, vecs * lanes(A), k, min(k + CHUNK, n), P, room)
+                W, w = room, -k * panel
             for r in range(first, last, ROWS):
                 out = at(cell(layout, i - 1, DELTAS), height, r, c, panel)
                 if k == 0:
@@ -303,7 +321,7 @@ _backward_wide, _backward_narrow = _backward(VECS), _backward(1)
 def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i, UNITS), lanes(A)
-    if n <= FEW and (i > 1 or cell(layout, i, TRANSPOSED)):
+    if n <= FEW and cell(layout, i, COPY) >= 0:
         forward_dots(layout, i, first, last, height, P, Q, A)
         return
     for c in range(c_first, c_last, VECS * width):
@@ -315,15 +333,15 @@ def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
 
 
 @kernel
-def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D):
+def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D, room):
     """delta_{i-1} for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i - 1, UNITS), lanes(A)
     for c in range(c_first, c_last, VECS * width):
         if n - c > (VECS - 1) * width:
-            _backward_wide(layout, i, c, first, last, height, P, Q, A, D)
+            _backward_wide(layout, i, c, first, last, height, P, Q, A, D, room)
         else:
             for v in range(c, n, width):
-                _backward_narrow(layout, i, v, first, last, height, P, Q, A, D)
+                _backward_narrow(layout, i, v, first, last, height, P, Q, A, D, room)
 
 
 @kernel
@@ -582,7 +600,7 @@ def step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, squares)
                     gradient = gradient + load(G, g + v + group * size, 0, 1, 1)
                 gradient = (gradient + alpha * w) * scale
                 step_vector(o + v, gradient, kind, rate, decay_1, rest_1, decay_2, rest_2, epsilon, P, M, V)
-    if item[FIRST] != item[LAST] and kind > STORE and (i > 1 or cell(layout, i, TRANSPOSED)):
+    if item[FIRST] != item[LAST] and kind > STORE and cell(layout, i, COPY) >= 0:
         for k in range(k_first, k_last, ROWS):
             for v in range(0, columns, width):
                 copy = at(cell(layout, i, COPY), padded(m, width), c + v, k, panel)
@@ -596,7 +614,7 @@ def step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, squares)
 @kernel
 def train_rows(
     layout, layers, items, item_count, X, x, Y, weights, weight_stride, order, start, batch, first, last, height, kind,
-    P, Q, A, D, losses, G, grouped,
+    P, Q, A, D, losses, G, grouped, room,
 ):  # fmt: skip
     """The pass over rows first..last of a batch: losses and deltas, and the gradients if these rows are a group."""
     count = min(last, batch) - first
@@ -604,7 +622,7 @@ def train_rows(
     output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch, first, last, height, A, D, losses)
     if kind != NOTHING:
         for i in range(layers, 1, -1):
-            backward_panels(layout, i, 0, cell(layout, i - 1, UNITS), first, last, height, P, Q, A, D)
+            backward_panels(layout, i, 0, cell(layout, i - 1, UNITS), first, last, height, P, Q, A, D, room)
         if grouped:
             for j in range(item_count):
                 item = skip(items, j * ITEM)
@@ -613,13 +631,13 @@ def train_rows(
 
 @kernel
 def train_weights(
-    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size, X, x, order,
-    next_, count,
+    layout, items, first, last, batch, height, kind, step, P, Q, M, V, A, D, squares, G, groups, size, room, X, x,
+    order, next_, count,
 ):  # fmt: skip
     """The pass over the weights: work items first..last.
 
-    With the gradients of the groups, or with that of the whole batch, which G has room for an item at a time. Meanwhile
-    the rows order[next_:next_ + count] of X are fetched, which this thread will gather next.
+    With the gradients of the groups, or with that of the whole batch, an item at a time. Meanwhile the rows
+    order[next_:next_ + count] of X are fetched, which this thread will gather next.
     """
     for j in range(first, last):
         item, g, done, all_ = skip(items, j * ITEM), 0, j - first, last - first
@@ -629,8 +647,11 @@ def train_weights(
         if groups > 1:
             g = offset_of(layout, item, P)
         elif kind != NOTHING:
-            gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, G, 0)
-        step_item(layout, item, kind, step, P, Q, M, V, G, g, groups, size, skip(squares, item[PLACE]))
+            gradient_item(layout, item, 0, padded(batch, ROWS), batch, height, A, D, room, 0)
+        step_item(
+            layout, item, kind, step, P, Q, M, V, G if groups > 1 else room, g, groups, size,
+            skip(squares, item[PLACE]),
+        )  # fmt: skip
 
 
 @inlined
@@ -643,6 +664,12 @@ def offset_of(layout, item, P):
     return at(cell(layout, i, WEIGHTS), padded(n, ROWS), item[FIRST], c, panel)
 
 
+@inlined
+def room_of(p, panel, G):
+    """Thread p's room: they stand one after the other, before the gradients of the groups."""
+    return skip(G, p * CHUNK * panel)
+
+
 @kernel
 def work(job, which, i, p, start, batch, X, P, step):
     """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one.
@@ -651,9 +678,10 @@ def work(job, which, i, p, start, batch, X, P, step):
     """
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     x, order, layers = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[LAYERS]
-    Q, A, D, G = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(P, job[G_AT])
-    losses, height, threads, kind = memory(step, job[LOSSES_AT]), job[HEIGHT], job[THREADS], job[KIND]
-    groups, size, tiles, panel = job[GROUPS], job[SIZE], padded(batch, ROWS) // ROWS, VECS * lanes(P)
+    Q, A, D, losses = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(step, job[LOSSES_AT])
+    height, threads, kind, groups, size = job[HEIGHT], job[THREADS], job[KIND], job[GROUPS], job[SIZE]
+    tiles, panel = padded(batch, ROWS) // ROWS, VECS * lanes(P)
+    room, G = room_of(p, panel, memory(P, job[G_AT])), room_of(threads, panel, memory(P, job[G_AT]))
     first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
     if which == ROWS_PASS:
         pieces = groups if groups > 1 else threads
@@ -662,7 +690,7 @@ def work(job, which, i, p, start, batch, X, P, step):
                 layout, layers, items, job[ITEM_COUNT], X, x, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]),
                 job[WEIGHT_STRIDE], order, start, batch, tiles * piece // pieces * ROWS,
                 tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
-                groups > 1,
+                groups > 1, room,
             )  # fmt: skip
     elif which == GATHER_PASS:
         gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
@@ -675,7 +703,7 @@ def work(job, which, i, p, start, batch, X, P, step):
         if which == FORWARD_PASS:
             forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A)
         else:
-            backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D)
+            backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D, room)
     elif which == OUTPUT_PASS:
         if cell(layout, layers, ACTIVATION) == SOFTMAX:
             softmax(layout, layers, first, last, height, A)
@@ -687,7 +715,7 @@ def work(job, which, i, p, start, batch, X, P, step):
         next_ = start + batch + first
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
-            memory(P, job[V_AT]), A, D, skip(losses, height), skip(G, p * job[ROOM]), groups, size, X, x, order, next_,
+            memory(P, job[V_AT]), A, D, skip(losses, height), G, groups, size, room, X, x, order, next_,
             min(last - first, max(0, job[ALL] - next_)),
         )  # fmt: skip
 
@@ -895,7 +923,7 @@ def epoch(
     job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
     job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = len(layout) - 1, len(items), weight_stride, height
     job[BATCH], job[ALL], job[KIND], job[GROUPS], job[SIZE] = batch_size, n, kind, groups, len(P)
-    job[THREADS], job[BY_LAYERS], job[ROOM] = threads, by_layers, 0 if groups > 1 else len(G) // threads
+    job[THREADS], job[BY_LAYERS] = threads, by_layers
     job[NEXT], job[UNTIL] = first, until
     while job[NEXT] < until:
         if threads > 1 and job[ALONE] == 0:

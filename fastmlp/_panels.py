@@ -16,6 +16,8 @@ _PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1
 _ITEMS = 64
 # The most rows of such an item: its gradient stays in the first-level cache until the step.
 _ITEM_ROWS = 128
+# A matrix of so many weights has no transposed copy: to write and read it again would cost more than to transpose it.
+_NO_COPY = 1_000_000
 # Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
 _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
 # A step costs as much as the gradient from so many rows.
@@ -66,15 +68,17 @@ class Panels:
         self.layout[1:, kernels.ACTIVATION] = self.activations
         self._size = self._copy_size = 0
         for i, (n, m) in enumerate(self.shapes, start=1):
-            transposed = self._cost(m, n) < self._cost(n, m) and not (sparse and i == 1)
+            copied = n * m < _NO_COPY or m <= kernels.FEW  # which go forward by dot products with rows of W_i'
+            transposed = self._cost(m, n) < self._cost(n, m) and copied and not (sparse and i == 1)
+            copied = (copied and i > 1) or transposed  # the way back ends at the first layer's deltas
             rows, columns = (m, n) if transposed else (n, m)
             self.layout[i, kernels.TRANSPOSED] = transposed
             self.layout[i, kernels.WEIGHTS] = self._size
             self._size += pad(rows, ROWS) * pad(columns, self.panel)
             self.layout[i, kernels.BIASES] = self._size
             self._size += pad(m, self.panel)
-            self.layout[i, kernels.COPY] = self._copy_size
-            if i > 1 or transposed:  # the way back ends at the first layer's deltas
+            self.layout[i, kernels.COPY] = self._copy_size if copied else -1
+            if copied:
                 self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
         self.block = 1 << min(max(ROWS, self.work // _ITEMS // self.panel), _ITEM_ROWS).bit_length() - 1
         self.items, self._costs = self._cut()
@@ -198,7 +202,7 @@ class Panels:
             groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // self.panel)
             costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layout, values, deltas = self._layout_for(height, sparse)
-        gradients = groups * self._size if groups > 1 else threads * _ITEM_ROWS * self.panel
+        gradients = threads * kernels.CHUNK * self.panel + groups * self._size * (groups > 1)
         losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers and not sparse, costs)
@@ -235,7 +239,7 @@ class Panels:
             self._fill(self._view(flat, self.layout[i, kernels.WEIGHTS], m, pad(n, ROWS)), W)
             start = self.layout[i, kernels.BIASES]
             flat[start : start + len(b)] = b
-            if copies is not None and (i > 1 or self.layout[i, kernels.TRANSPOSED]):
+            if copies is not None and self.layout[i, kernels.COPY] >= 0:
                 self._fill(self._view(copies, self.layout[i, kernels.COPY], n, pad(m, self.lanes)), W.T)
 
     def hold(self, weights, biases, flat):

@@ -51,7 +51,6 @@ from fastmlp._kernels import (
     PLACE,
     Q_AT,
     RELU,
-    ROOM,
     ROWS_PASS,
     SHARES_AT,
     SOFTMAX,
@@ -69,6 +68,7 @@ from fastmlp._kernels import (
     gradient_item,
     kernel,
     padded,
+    room_of,
     softmax,
     step_item,
     weights_forward,
@@ -194,17 +194,18 @@ def train_weights_on_nonzeros(job, p, batch, P, step):
     """Thread p's part of the pass over the weights."""
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     Q, M, V, A = memory(P, job[Q_AT]), memory(P, job[M_AT]), memory(P, job[V_AT]), memory(P, job[A_AT])
-    D, G, x = memory(P, job[D_AT]), skip(memory(P, job[G_AT]), p * job[ROOM]), memory(job, job[STRIDES_AT])
+    D, x = memory(P, job[D_AT]), memory(job, job[STRIDES_AT])
+    room = room_of(p, VECS * lanes(P), memory(P, job[G_AT]))
     kind, height, rows = job[KIND], job[HEIGHT], padded(batch, ROWS)
     squares = skip(memory(step, job[LOSSES_AT]), height)
     for j in range(shares[p], shares[p + 1]):
         item = skip(items, j * ITEM)
         if kind != NOTHING:
             if item[LAYER] == 1 and item[FIRST] < item[LAST]:
-                gradient_nonzeros(layout, item, x, height, D, G)
+                gradient_nonzeros(layout, item, x, height, D, room)
             else:
-                gradient_item(layout, item, 0, rows, batch, height, A, D, G, 0)
-        step_item(layout, item, kind, step, P, Q, M, V, G, 0, 1, 0, skip(squares, item[PLACE]))
+                gradient_item(layout, item, 0, rows, batch, height, A, D, room, 0)
+        step_item(layout, item, kind, step, P, Q, M, V, room, 0, 1, 0, skip(squares, item[PLACE]))
 
 
 _other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows_of_nonzeros)

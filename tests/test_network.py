@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
 from fastmlp import _kernels as kernels
-from fastmlp import network, training
+from fastmlp import _panels, network, training
 from fastmlp._tile import VECS, lanes_of
 from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam, History
@@ -233,13 +233,16 @@ LARGE = [
     ((4, 8, 1), 2100, 1024),
     ((3, 5), 3, 2),
     ((130, 1, 40), 90, 33),
+    ((9, 250, 210, 20), 70, 16),
 ]
 
 
 @dtypes
+@pytest.mark.parametrize("copies", [True, False])
 @pytest.mark.parametrize("layer_units, n, batch_size", LARGE, ids=str)
-def test_large_batches(layer_units, n, batch_size, dtype):
-    """The twin's losses and parameters, rows weighted or not."""
+def test_large_batches(layer_units, n, batch_size, copies, dtype, monkeypatch):
+    """The twin's losses and parameters, rows weighted or not; with transposed copies and, as large layers, without."""
+    monkeypatch.setattr(_panels, "_NO_COPY", _panels._NO_COPY if copies else 0)
     rng, output = np.random.RandomState(19), "identity" if layer_units[-1] > 1 else "logistic"
     ours = draw_network(rng, layer_units, "tanh", output, dtype)
     twin, optimizer, theirs = Twin(ours), SGD(ours, 0.01, momentum=0.5), naive.SGD(0.01, 0.5, True)
