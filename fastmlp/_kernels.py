@@ -116,8 +116,8 @@ HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
 SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
 # after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
-# and if some threads did not come, which is as slow as anything
-FIRST_WAIT, TRIAL, LONG_WAIT, NEVER = 4, 4, 1_000, 2**40
+# and if some threads did not come, which is as slow as anything; a batch is long that takes so many ticks
+FIRST_WAIT, TRIAL, LONG_WAIT, NEVER, LONG = 4, 4, 1_000, 2**40, 1_000_000
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -843,11 +843,12 @@ def choose_pace(job, time):
     Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
     times as long as the work takes; or unless the cores are far apart and the network small. Whichever is slower is
     tried again for some batches, so seldom that it costs a hundredth of the time. The numbers are the same either way.
+    The longer a batch, the less it suffers from others and the more a trial costs: the first one comes later.
     """
     alone = job[ALONE]
     this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
     if job[other] == 0:  # the first batch of all
-        job[this], job[other], job[WAIT] = time, time, FIRST_WAIT
+        job[this], job[other], job[WAIT] = time, time, FIRST_WAIT + time // LONG
         return
     job[WAIT] -= 1
     if job[WAIT] >= 0:

@@ -31,6 +31,12 @@ def test_the_faster_way_is_taken_and_the_other_tried_seldom():
     assert choices(job, 10_000, together=100, alone=180) < 200
 
 
+def test_a_long_batch_is_not_tried_soon():
+    """A large network's short training is not spent on a trial; a small one's comes after a few batches."""
+    assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000_000, alone=400_000_000) == 0
+    assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000, alone=400_000) > 0
+
+
 def test_one_stall_does_not_end_the_work_of_all():
     """An interrupt of a hundred batches' length: a few batches alone, then together again."""
     job = np.zeros(kernels.JOB, np.int64)
