@@ -26,12 +26,12 @@ CASES = {
     "default": Case((20, 100, 1), 200, 10_000, 50, 30),
     "digits": Case((64, 100, 10), 200, 20_000, 20, 8),
     "tabular": Case((54, 256, 128, 7), 256, 20_000, 8, 2),
-    "mnist": Case((784, 128, 10), 128, 12_800, 6, 2),
-    "mnist512": Case((784, 512, 512, 10), 128, 12_800, 3, 1),
-    "deep": Case((128, *[128] * 8, 10), 128, 12_800, 5, 1),
+    "mnist": Case((784, 128, 10), 128, 12_800, 10, 2),
+    "mnist512": Case((784, 512, 512, 10), 128, 12_800, 5, 1),
+    "deep": Case((128, *[128] * 8, 10), 128, 12_800, 10, 1),
     # At 1e-3 Adam overshoots in these two: samples' losses pass 15.9, where scikit-learn clips what it reports.
-    "large": Case((1024, 2048, 2048, 10), 512, 4_096, 2, 1, learning_rate=1e-4),
-    "wide32": Case((1024, 4096, 4096, 10), 32, 640, 2, 1, learning_rate=1e-4),
+    "large": Case((1024, 2048, 2048, 10), 512, 4_096, 5, 1, learning_rate=1e-4),
+    "wide32": Case((1024, 4096, 4096, 10), 32, 640, 5, 1, learning_rate=1e-4),
 }
 # Rows to predict, and calls in a timed loop, of a network from the table above.
 PREDICTIONS = {"default": (1, 2_000), "mnist512": (2_000, 5)}
