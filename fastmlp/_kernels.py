@@ -97,6 +97,8 @@ IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
 FEW = 4
 # how far a sum runs at a time, in rows of a panel that stay in the first-level cache; a multiple of all panels
 CHUNK = 192
+# how many rows go through a layer at a time, so that they are still in a cache when the next panel of units needs them
+BLOCK = 256
 # what the pass over the weights does with a gradient
 NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # columns of the work items of that pass: layer, first column of a panel of what stands in P, and a range of its rows;
@@ -324,24 +326,28 @@ def forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A):
     if n <= FEW and cell(layout, i, COPY) >= 0:
         forward_dots(layout, i, first, last, height, P, Q, A)
         return
-    for c in range(c_first, c_last, VECS * width):
-        if n - c > (VECS - 1) * width:
-            _forward_wide(layout, i, c, first, last, height, P, Q, A)
-        else:
-            for v in range(c, n, width):
-                _forward_narrow(layout, i, v, first, last, height, P, Q, A)
+    for r in range(first, last, BLOCK):
+        end = min(r + BLOCK, last)
+        for c in range(c_first, c_last, VECS * width):
+            if n - c > (VECS - 1) * width:
+                _forward_wide(layout, i, c, r, end, height, P, Q, A)
+            else:
+                for v in range(c, n, width):
+                    _forward_narrow(layout, i, v, r, end, height, P, Q, A)
 
 
 @kernel
 def backward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A, D, room):
     """delta_{i-1} for rows first..last and the panels from column c_first to c_last."""
     n, width = cell(layout, i - 1, UNITS), lanes(A)
-    for c in range(c_first, c_last, VECS * width):
-        if n - c > (VECS - 1) * width:
-            _backward_wide(layout, i, c, first, last, height, P, Q, A, D, room)
-        else:
-            for v in range(c, n, width):
-                _backward_narrow(layout, i, v, first, last, height, P, Q, A, D, room)
+    for r in range(first, last, BLOCK):
+        end = min(r + BLOCK, last)
+        for c in range(c_first, c_last, VECS * width):
+            if n - c > (VECS - 1) * width:
+                _backward_wide(layout, i, c, r, end, height, P, Q, A, D, room)
+            else:
+                for v in range(c, n, width):
+                    _backward_narrow(layout, i, v, r, end, height, P, Q, A, D, room)
 
 
 @kernel

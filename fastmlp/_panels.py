@@ -22,6 +22,9 @@ _NO_COPY = 1_000_000
 _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
 # A step costs as much as the gradient from so many rows.
 _STEP_ROWS = 64
+# From so many rows on a batch is too large for the caches: the pass over the weights takes them row by row, so that a
+# few columns of activations serve all panels of deltas, and not all of them each panel.
+_BY_ROWS = 1_024
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -117,22 +120,23 @@ class Panels:
             costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
         return np.array([(*item, place) for place, item in enumerate(items)], np.int64), np.array(costs)
 
-    def shares(self, threads, by_layers, costs=None):
+    def shares(self, threads, by_layers, costs=None, by_rows=False):
         """The work items in the order of the threads that own them, and where each thread's share starts and ends.
 
         A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
-        layers, a thread owns the panels of each layer that it also takes forward.
+        layers, a thread owns the panels of each layer that it also takes forward. A thread takes its share in the order
+        of memory, or by rows: the first rows of all its panels of a layer, then the next.
         """
+        layer, column, first, last, _ = self.items.T
         if by_layers:
             panels = np.array([-(-n // self.panel) for n in self.layer_units])
-            layer, column, first, last, _ = self.items.T
             weights = first < last  # the columns of biases are always those of W_i
             count = panels[layer - weights * self.layout[layer, kernels.TRANSPOSED]]
             owners = ((column // self.panel + 1) * threads - 1) // count
         else:
             done = np.cumsum(self._costs if costs is None else costs)
             owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)
-        order = np.argsort(owners, kind="stable")
+        order = np.lexsort((column, first, layer, owners) if by_rows else (owners,))  # the last counts most
         return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
 
     def by_layers(self, batch_size):
@@ -205,7 +209,7 @@ class Panels:
         gradients = threads * kernels.CHUNK * self.panel + groups * self._size * (groups > 1)
         losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
-        items, shares = self.shares(threads, by_layers and not sparse, costs)
+        items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
         return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
 
     def workspace_to_sort(self, count, threads):
@@ -225,9 +229,9 @@ class Panels:
             part = matrix[:, c : c + self.panel]
             panel[: part.shape[0], : part.shape[1]] = part
 
-    def matrix(self, flat, start, rows, columns, height):
-        """The matrix that is stored from `start`: a copy."""
-        matrix = np.empty((rows, columns), flat.dtype)
+    def matrix(self, flat, start, rows, columns, height, out=None):
+        """The matrix that is stored from `start`: a copy, perhaps to a given place."""
+        matrix = np.empty((rows, columns), flat.dtype) if out is None else out
         for panel, c in zip(self._view(flat, start, columns, height), range(0, columns, self.panel), strict=True):
             matrix[:, c : c + self.panel] = panel[:rows, : columns - c]
         return matrix
@@ -258,11 +262,15 @@ class Panels:
                 return False
         return True
 
-    def unpack(self, flat):
-        """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out)."""
-        weights, biases = [], []
-        for i, n, m in self._matrices():
-            W = self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS))
-            weights.append(np.ascontiguousarray(W.T) if self.layout[i, kernels.TRANSPOSED] else W)
-            biases.append(flat[self.layout[i, kernels.BIASES] :][: self.layer_units[i]].copy())
-        return weights, biases
+    def unpack(self, flat, out=None):
+        """Weights and biases of all layers, two lists of copies: W_i (units in, units out), b_i (units out).
+
+        New arrays, or those of the two lists `out`.
+        """
+        if out is None:
+            out = [np.empty(s, flat.dtype) for s in self.shapes], [np.empty(m, flat.dtype) for _, m in self.shapes]
+        for (i, n, m), W, b in zip(self._matrices(), *out, strict=True):
+            W = W.T if self.layout[i, kernels.TRANSPOSED] else W
+            self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS), W)
+            b[:] = flat[self.layout[i, kernels.BIASES] :][: len(b)]
+        return out
