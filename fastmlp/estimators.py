@@ -322,21 +322,22 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         return converged
 
     def _fit_lbfgs(self, X, y, sample_weight):
-        """Train by L-BFGS, in float64 like SciPy whatever X is. Returns SciPy's result."""
+        """Train by L-BFGS, in the weights' dtype; SciPy's result, which is returned, makes them float64."""
         network = self._network
-        if network.dtype != np.float64:
-            self._network = self._network_of(network.layer_units, np.float64, network.sparse)
-            self._network.set_parameters(network.weights, network.biases)
         result = minimize(
-            self._network,
-            self._network.data(X, y, sample_weight),
+            network,
+            network.data(X, y, sample_weight),
             alpha=self.alpha,
             max_iter=self.max_iter,
             max_fun=self.max_fun,
             tol=self.tol,
         )
-        self.coefs_, self.intercepts_ = unflatten(result.x, self._network.panels.shapes)
-        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), np.float64(result.fun)
+        self.coefs_, self.intercepts_ = unflatten(result.x, network.panels.shapes)
+        loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype).type
+        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), loss_type(result.fun)
+        if network.dtype != np.float64:
+            self._network = self._network_of(network.layer_units, np.float64, network.sparse)
+            self._network.set_parameters(self.coefs_, self.intercepts_)
         return result
 
     def _loss_grad_lbfgs(self, packed_coef_inter, X, y, sample_weight=None, *work_arrays):

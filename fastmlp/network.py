@@ -325,8 +325,17 @@ class MLP:
         none = np.empty(0, self.dtype)
         return self._epoch(data, _order(data), data.n_samples, kernels.NOTHING, _step(alpha), none, none)
 
-    def gradients(self, data, alpha=0.0):
+    def gradients(self, data, alpha=0.0, out=None):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
+
+        Parameters
+        ----------
+        data : Data
+            Made by the method of this name.
+        alpha : float, default=0.0
+            Weight of the L2 penalty.
+        out : two lists of ndarray, optional
+            Where the gradients are written to. New arrays if absent.
 
         Returns
         -------
@@ -337,7 +346,7 @@ class MLP:
         """
         flat, none = self.panels.moments(), np.empty(0, self.dtype)
         loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha), flat, none)
-        return loss, *self.panels.unpack(flat)
+        return loss, *self.panels.unpack(flat, out)
 
     def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None):
         """One pass over the data in batches, with a step of the optimizer after each.

@@ -306,8 +306,8 @@ def train(
 
 
 def flatten(weights, biases):
-    """All parameters in one vector of float64, weights of all layers before biases: what L-BFGS works on."""
-    return np.concatenate([np.ravel(array) for array in [*weights, *biases]], dtype=np.float64)
+    """All parameters in one vector, weights of all layers before biases: what L-BFGS works on."""
+    return np.concatenate([np.ravel(array) for array in [*weights, *biases]])
 
 
 def unflatten(flat, shapes):
@@ -319,18 +319,21 @@ def unflatten(flat, shapes):
 
 def loss_and_gradient(flat, network, data, alpha=0.0):
     """Loss of all rows at these flattened parameters, which the network takes over, and its flattened gradient."""
-    network.set_parameters(*unflatten(flat, network.panels.shapes))
-    loss, *gradients = network.gradients(data, alpha)
-    return loss, flatten(*gradients)
+    gradient, shapes = np.empty(flat.size, network.dtype), network.panels.shapes
+    network.set_parameters(*unflatten(flat, shapes))
+    loss, *_ = network.gradients(data, alpha, unflatten(gradient, shapes))
+    return loss, gradient
 
 
 def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4):
     """Train by L-BFGS: SciPy looks for the step, the network gives it loss and gradient of all rows at once.
 
+    SciPy's own numbers are float64; it asks for losses and gradients in the dtype of what it starts with.
+
     Parameters
     ----------
     network : MLP
-        Of float64, as SciPy's numbers are. It starts with the parameters it has, and ends with the best.
+        It starts with the parameters it has, and ends with the best.
     data : Data
         Made by `network.data`.
     alpha : float, default=0.0
@@ -343,7 +346,7 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4)
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        `status` is 0 if it has converged; `x` are the flattened parameters.
+        `status` is 0 if it has converged; `x` are the flattened parameters, in float64.
     """
     import scipy.optimize  # here, so that who trains with Adam does not wait for it
 

@@ -65,21 +65,6 @@ def test_float32_rows_with_float64_targets():
     assert (ours._optimizer.ms[0].dtype, theirs._optimizer.ms[0].dtype) == (np.float32, np.float64)
 
 
-def trains_in_float64(library):
-    """Whether lbfgs on float32 rows goes where it goes on the same rows and initial weights in float64."""
-    rows = X.astype(np.float32)
-    model = make("MLPClassifier", library, solver="lbfgs").fit(rows, LABELS)
-    twin = make("MLPClassifier", library, solver="lbfgs", warm_start=True).fit(X, LABELS)
-    start = make("MLPClassifier", sklearn.neural_network).fit(rows, LABELS)
-    twin.coefs_ = [W.astype(np.float64) for W in start._best_coefs]
-    twin.intercepts_ = [b.astype(np.float64) for b in start._best_intercepts]
-    return same(weights(model), weights(twin.fit(rows.astype(np.float64), LABELS)))
-
-
-def test_lbfgs_with_float32_rows():
-    assert trains_in_float64(fastmlp) and not trains_in_float64(sklearn.neural_network)
-
-
 def test_lbfgs_after_other_hidden_layer_sizes():
     ours, theirs = (
         make("MLPClassifier", library, solver="lbfgs", warm_start=True).fit(X, LABELS).set_params(hidden_layer_sizes=9)

@@ -22,10 +22,10 @@ LBFGS = {"solver": "lbfgs", "max_iter": 5}
 
 
 def test_flatten_and_unflatten_are_inverse():
-    """Weights of all layers come before biases, as float64; the parts are views."""
+    """Weights of all layers come before biases; the parts are views."""
     weights, biases = [np.arange(6.0).reshape(2, 3), np.arange(3.0).reshape(3, 1)], [np.ones(3), np.full(1, 7.0)]
-    flat = training.flatten([W.astype(np.float32) for W in weights], biases)
-    assert flat.dtype == np.float64 and flat.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 1, 1, 1, 7]
+    flat = training.flatten(weights, biases)
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 1, 1, 1, 7]
     parts = sum(training.unflatten(flat, [(2, 3), (3, 1)]), [])
     assert all(np.array_equal(part, array) for part, array in zip(parts, weights + biases, strict=True))
     assert all(np.shares_memory(part, flat) for part in parts)
@@ -85,12 +85,12 @@ for threads in 1, 2, 3:
 
 
 def test_float32_rows_are_read_in_place(monkeypatch):
-    """A float64 network takes float32 rows as they are; the weights begin with what float32 makes of them."""
+    """A float32 network trains on them; SciPy makes its weights float64, and so is what goes on with them."""
     seen, data = [], MLP.data
     monkeypatch.setattr(MLP, "data", lambda self, X, *args: seen.append((self.dtype, X)) or data(self, X, *args))
     rows = X.astype(np.float32)
-    model = make("MLPClassifier", **LBFGS).fit(rows, LABELS)
-    assert seen[0][1] is rows and seen[0][0] == np.float64
+    model = make("MLPClassifier", warm_start=True, **LBFGS).fit(rows, LABELS).fit(rows, LABELS)
+    assert [dtype for dtype, _ in seen] == [np.float32, np.float64] and all(X is rows for _, X in seen)
     assert [W.dtype for W in model.coefs_ + model.intercepts_] == [np.float64] * 4
     assert model.predict_proba(rows).dtype == np.float64
 
