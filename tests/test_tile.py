@@ -250,15 +250,17 @@ def test_store_part(dtype):
         assert_same(y, expected)
 
 
-def before_a_forbidden_page(array):
-    """The array, copied to the last bytes before a page that must not be touched."""
+def before_a_forbidden_page(array, after=False):
+    """The array, copied to the last bytes before a page that must not be touched, or to the first ones after one."""
     size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    pages = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
     start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mprotect(ctypes.c_void_p(start + size), ctypes.c_size_t(mmap.PAGESIZE), 0):  # PROT_NONE
-        raise OSError(ctypes.get_errno(), "mprotect failed")
-    copy = np.frombuffer(pages, array.dtype, array.size, offset=size - array.nbytes).reshape(array.shape)
+    for page in start, start + mmap.PAGESIZE + size:
+        if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0):  # PROT_NONE
+            raise OSError(ctypes.get_errno(), "mprotect failed")
+    offset = mmap.PAGESIZE if after else mmap.PAGESIZE + size - array.nbytes
+    copy = np.frombuffer(pages, array.dtype, array.size, offset=offset).reshape(array.shape)
     copy[...] = array
     return copy
 
@@ -276,8 +278,8 @@ def use_parts_before_a_forbidden_page():
                 assert_same(x, -counting(n, dtype))
 
 
-def run_python(*arguments, **environment):
-    """Run Python beside the tests in a process of its own; fails with what it wrote."""
+def run_python(*arguments, timeout=300, **environment):
+    """Run Python beside the tests in a process of its own; fails with what it wrote, or after so many seconds."""
     path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
     result = subprocess.run(
         [sys.executable, *arguments],
@@ -285,7 +287,7 @@ def run_python(*arguments, **environment):
         env=os.environ | {"PYTHONPATH": path} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
     assert result.returncode == 0, (
         f"exit status {result.returncode}\n{result.stdout[-10_000:]}\n{result.stderr[-10_000:]}"
