@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse
+import sklearn.metrics
 import sklearn.neural_network
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
@@ -1349,3 +1350,44 @@ def test_tags_and_routing():
             ours, theirs = make(name), make(name, sklearn.neural_network)
             assert ours.__sklearn_tags__() == theirs.__sklearn_tags__()
             assert str(ours.get_metadata_routing()) == str(theirs.get_metadata_routing())
+
+
+# ---- validation scores ------------------------------------------------------------------------------------------
+
+CLASSES = {
+    "binary": NUMBER % 2,
+    "words": np.array(["b", "a", "c"])[NUMBER % 3],
+    "binary words": np.array(["yes", "no"])[NUMBER % 2],
+    "one class": np.full(len(NUMBER), 7),
+    "labels": np.column_stack([NUMBER % 2, NUMBER % 3 == 1, NUMBER > 5]).astype(int),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", CLASSES)
+def test_validation_score_of_a_classifier_is_the_accuracy(case, weighted):
+    """scikit-learn's accuracy_score of the decisions, bit by bit."""
+    model, y = fastmlp.MLPClassifier((5,), max_iter=1, random_state=0), CLASSES[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    weights = np.linspace(0.5, 2, len(y)) if weighted else None
+    _, targets = copy.deepcopy(model)._validate_input(X, y, incremental=False, reset=False)
+    expected = sklearn.metrics.accuracy_score(y, model.predict(X), sample_weight=weights)
+    assert model._score(model._forward_pass_fast(X), targets, weights) == expected
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", ["one", "two", "constant", "constant and met"])
+def test_validation_score_of_a_regressor_is_the_r2_score(case, weighted):
+    """scikit-learn's r2_score to rounding, and its values where all targets are the same."""
+    outputs = np.random.RandomState(0).normal(size=(30, 2 if case == "two" else 1))
+    y = outputs + np.random.RandomState(1).normal(size=outputs.shape)
+    if case.startswith("constant"):
+        y[:] = 0.3
+        outputs = y.copy() if case == "constant and met" else outputs
+    y = y if case == "two" else y.ravel()
+    weights = np.linspace(0.5, 2, len(y)) if weighted else None
+    score = fastmlp.MLPRegressor()._score(outputs, y, weights)
+    assert score == pytest.approx(sklearn.metrics.r2_score(y, outputs, sample_weight=weights), rel=1e-12)
+    assert np.isnan(fastmlp.MLPRegressor()._score(outputs * np.inf, y, weights))
