@@ -1,6 +1,7 @@
 """What more threads bring."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from .common import TIMEOUT, fitted, skip_without
@@ -34,3 +35,41 @@ class Threads:
         return median(self.seconds(numba.config.NUMBA_NUM_THREADS) / self.seconds(1) for _ in range(5))
 
     track_all_to_one.unit = "ratio"
+
+
+class Search:
+    """Eight small networks, as in a search over parameters: in two threads of Python by one after the other.
+
+    The latter on one core; in two threads each fit may use one core or, as by default, all. The compiled epoch holds
+    no lock of Python's: 0.5 is the least that two cores allow, and 0.6 what is asked for.
+    """
+
+    params = [[1_000, 10_000], [1, None]]
+    param_names = ["rows", "threads of a fit"]
+    timeout = TIMEOUT
+
+    def setup(self, rows, inner):
+        skip_without("numba")
+        model, X, y = fitted("default", tol=0, n_iter_no_change=10**6, max_iter=1_000_000 // rows)
+        self.jobs = [(model.get_params() | {"random_state": seed}, X[:rows], y[:rows]) for seed in range(8)]
+
+    def seconds(self, workers, inner):
+        import numba
+
+        from fastmlp import MLPClassifier
+
+        def fit(job):
+            numba.set_num_threads(inner or numba.config.NUMBA_NUM_THREADS)  # of this thread of Python's
+            parameters, X, y = job
+            MLPClassifier(**parameters).fit(X, y)
+
+        with ThreadPoolExecutor(workers) as pool:
+            begin = time.perf_counter()
+            list(pool.map(fit, self.jobs))
+            return time.perf_counter() - begin
+
+    def track_two_to_one(self, rows, inner):
+        """The less, the better."""
+        return median(self.seconds(2, inner) / self.seconds(1, 1) for _ in range(7))
+
+    track_two_to_one.unit = "ratio"
