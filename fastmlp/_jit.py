@@ -28,7 +28,7 @@ from numba.extending import lower_builtin
 from fastmlp import _threads
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-_FILES = "_jit.py", "_kernels.py", "_sparse.py", "_tile.py"
+_FILES = "_jit.py", "_kernels.py", "_row.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)

@@ -63,6 +63,7 @@ class Panels:
         self.layer_units, self.activations, self.dtype = tuple(layer_units), tuple(activations), np.dtype(dtype)
         self.sparse = sparse
         self.shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
+        self.bias_shapes = [(m,) for m in self.layer_units[1:]]
         self.lanes = lanes_of(self.dtype)
         self.panel = VECS * self.lanes
         self.work = sum(n * m for n, m in self.shapes)

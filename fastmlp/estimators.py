@@ -1,7 +1,8 @@
 """MLPClassifier and MLPRegressor: scikit-learn's parameters, attributes, warnings and errors over `network.MLP`.
 
 `coefs_` and `intercepts_` are the model: plain matrices, as in scikit-learn. The network behind them reads them before
-it does anything, so they may be changed in place or replaced, and it is no part of a pickle.
+it does anything, so they may be changed in place or replaced, and it is no part of a pickle. A few rows of a large
+network are predicted from the matrices themselves.
 """
 
 import contextlib
@@ -26,13 +27,15 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp._onnx import register_onnx
-from fastmlp.network import MLP
+from fastmlp.network import FINGERPRINT_UP_TO, MLP
 from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
 # older version has saved can be read: tests/frozen_models.py.
 _FORMAT = 1
+# Rows of a large network that are sooner predicted from `coefs_` than it is seen that the network holds them.
+_FEW_ROWS = 4
 
 
 def _tell_skl2onnx():
@@ -230,8 +233,20 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _forward(self, X):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight."""
-        out = self._network_of_coefs().predict(X)
+        network, out = getattr(self, "_network", None), None
+        if network is not None and network.panels.work > FINGERPRINT_UP_TO and X.shape[0] <= _FEW_ROWS:
+            out = self._predict_few(network, X)
+        if out is None:
+            self._network = self._network_of_coefs()  # after unpickling there is none yet
+            out = self._network.predict(X)
         return out if out.dtype == X.dtype else out.astype(np.result_type(X.dtype, out.dtype), copy=False)
+
+    def _predict_few(self, network, X):
+        """Outputs for a few rows of a large network, from `coefs_` as they are; None if they must be taken over."""
+        activations = *[self.activation] * (len(self.coefs_) - 1), self.out_activation_
+        if scipy.sparse.issparse(X) or network.activations != activations:
+            return None
+        return network.predict_with(X, self.coefs_, self.intercepts_)
 
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):

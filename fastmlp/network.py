@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from fastmlp import _kernels as kernels
-from fastmlp import _sparse, _threads
+from fastmlp import _row, _sparse, _threads
 from fastmlp._panels import Panels, pad
 from fastmlp._tile import ROWS
 
@@ -33,6 +33,8 @@ OUTPUTS = {
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # Seconds that an epoch stays in compiled code at a time, about: only in between Python notices a Ctrl-C.
 _PIECE_SECONDS = 0.1
+# The same for a single row that is predicted from the user's matrices.
+_ROW_IN_PARALLEL = 500_000
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
@@ -40,7 +42,7 @@ _SPARSE_STEP = 16
 _ALL_ROWS = np.empty(0, np.int64)
 _ALL_ROWS.flags.writeable = False
 # Weights up to which it is quicker to remember them than to compare them panel by panel.
-_FINGERPRINT_UP_TO = 100_000
+FINGERPRINT_UP_TO = 100_000
 
 
 class Data(collections.namedtuple("Data", "X x Y weights n_samples sparse")):
@@ -141,11 +143,11 @@ class MLP:
         if not np.isfinite(self.parameters).all():  # then NaN has come into the padding, too
             self.parameters[:], self._copies[:] = self.panels.parameters(), 0
         self.panels.pack(weights, biases, self.parameters, self._copies)
-        self._held = _fingerprint([*weights, *biases]) if self.panels.work <= _FINGERPRINT_UP_TO else None
+        self._held = _fingerprint([*weights, *biases]) if self.panels.work <= FINGERPRINT_UP_TO else None
 
     def holds(self, weights, biases):
         """Whether these are the parameters that the network is known to hold; False may be wrong, True is not."""
-        if self.panels.work <= _FINGERPRINT_UP_TO:
+        if self.panels.work <= FINGERPRINT_UP_TO:
             return self._held is not None and self._held == _fingerprint([*weights, *biases])
         return self.panels.hold(weights, biases, self.parameters)
 
@@ -275,6 +277,36 @@ class MLP:
         workspace = self._take("predict", height, sparse)
         self._forward(X, order, threads, height, workspace, out)
         self._give_back("predict", height, sparse, workspace=workspace)
+        return out
+
+    def predict_with(self, X, weights, biases):
+        """Outputs of a network like this one with other parameters, which are read where they are and not taken over.
+
+        For a few rows of a large network: `set_parameters`, and `holds` too, take longer than to predict a row.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, layer_units[0])
+        weights, biases : sequence of ndarray
+            Of the network's dtype and in C order.
+
+        Returns
+        -------
+        A_L : ndarray of shape (n_samples, layer_units[-1])
+            The same bits as `predict` has for these parameters. None if they are not as they should be.
+        """
+        X, arrays, shapes = self.rows(X), [*weights, *biases], [*self.panels.shapes, *self.panels.bias_shapes]
+        for array, shape in zip(arrays, shapes, strict=True):
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != self.dtype:
+                return None
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                return None
+        addresses = np.array([array.ctypes.data for array in arrays])
+        out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
+        workspace = layout, A, job = self._take("predict", ROWS, False)
+        threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
+        _row.predict(job, layout, view, x, _read_only(addresses), len(X), self.parameters, A, out.reshape(-1), threads)
+        self._give_back("predict", ROWS, False, workspace=workspace)
         return out
 
     def _forward(self, X, order, threads, height, workspace, out):

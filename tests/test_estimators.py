@@ -1259,12 +1259,13 @@ def test_cross_validation_in_other_processes():
 
 @both_estimators
 def test_predict_changes_nothing(name):
-    """Every attribute is the same object with the same content afterwards, in a copy too."""
+    """Every attribute is the same object with the same content afterwards, in a copy too; but the network."""
     for model in trained(name), pickle.loads(pickle.dumps(trained(name))):
         before, content = dict(vars(model)), state(model)
         model.predict(X), model.score(X, TARGETS[name]), outputs(model)
-        assert vars(model).keys() == before.keys()
-        assert all(value is before[key] for key, value in vars(model).items())
+        after = {key: value for key, value in vars(model).items() if key != "_network"}  # a copy had none yet
+        assert after.keys() == before.keys() - {"_network"}
+        assert all(value is before[key] for key, value in after.items())
         assert state(model) == content
 
 
@@ -1274,6 +1275,8 @@ NETWORKS = {
     "small, float32": (X.astype(np.float32), {"activation": "tanh"}),
     "large": (MANY, {"hidden_layer_sizes": (150, 37), "activation": "logistic"}),
     "large, float32": (MANY.astype(np.float32), {"hidden_layer_sizes": (150, 37)}),
+    "few rows from the matrices": (MANY, {"hidden_layer_sizes": (300, 350), "activation": "tanh"}),
+    "few rows from the matrices, float32": (MANY.astype(np.float32), {"hidden_layer_sizes": (350, 300, 3)}),
 }
 
 
@@ -1290,6 +1293,25 @@ def test_a_prediction_depends_on_its_row_alone(name, network):
         parts = [predict(rows[i : i + size]) for i in range(0, len(rows), size)]
         assert np.concatenate(parts).tobytes() == together, size
     assert predict(rows[::-1])[::-1].tobytes() == together
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES], ids=str)
+@both_estimators
+def test_one_row_of_a_large_network(name, change):
+    """The weights as they are now: changed in place, replaced, in another order of memory, unpickled; same bits."""
+    parameters = {"hidden_layer_sizes": (300, 350), "max_iter": 2}
+    y = np.arange(len(MANY)) % 3 if name == "MLPClassifier" else MANY[:, 0]
+    model, theirs = (make(name, library, **parameters).fit(MANY, y) for library in (fastmlp, sklearn.neural_network))
+    for one in model, pickle.loads(pickle.dumps(model)), theirs:
+        outputs(one, MANY[:1])
+        if change is replace_one:  # here for 300 units
+            one.coefs_[0], one.intercepts_[0] = one.coefs_[0][::-1], np.zeros(300)
+        elif change is not None:
+            change(one)
+        if one is not theirs:
+            ours = outputs(one, MANY[:1])
+            np.testing.assert_array_equal(ours, outputs(one, MANY[:9])[:1])
+    np.testing.assert_allclose(ours, outputs(theirs, MANY[:1]), atol=1e-9)
 
 
 @both_solvers

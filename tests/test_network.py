@@ -676,6 +676,27 @@ def test_any_number_of_threads_gives_the_same_bits(always_parallel):
     run_code(code, NUMBA_NUM_THREADS="4")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("output", ["softmax", "logistic", "identity", "exp"])
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@dtypes
+def test_rows_predicted_from_matrices(dtype, activation, output, threads, monkeypatch):
+    """The bits of `predict`, whatever the network holds; nothing where the matrices are not as they should be."""
+    monkeypatch.setattr("fastmlp.network._ROW_IN_PARALLEL", 0)
+    monkeypatch.setattr("fastmlp._threads.count", lambda: threads)
+    rng = np.random.RandomState(0)
+    for units in (5, 3), (40, 150, 37, 2), (33, 64, 70, 5), (300, 3), (17, 4, 40), (65, 1):
+        network, other = (MLP(units, activation, output, dtype) for _ in range(2))
+        network.initialize(rng)
+        weights, biases, before = network.weights, network.biases, other.parameters.copy()
+        X = rng.normal(size=(3, units[0]))
+        np.testing.assert_array_equal(other.predict_with(X, weights, biases), network.predict(X))
+        np.testing.assert_array_equal(other.parameters, before)
+        assert other.predict_with(X, [W.astype(np.float16) for W in weights], biases) is None
+        assert other.predict_with(X, weights, [b[:, np.newaxis] for b in biases]) is None
+        assert other.predict_with(X, [W.repeat(2, axis=1)[:, ::2] for W in weights], biases) is None
+
+
 @dtypes
 def test_several_threads_of_python_may_use_one_network(dtype):
     """Predictions, losses and gradients have the bits that they have alone."""
