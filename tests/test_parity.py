@@ -297,7 +297,7 @@ def test_float32(task, y_dtype, solver, activation):
 @pytest.mark.parametrize("y_dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("task", GRID_TASKS)
 def test_lbfgs_float32(task, y_dtype):
-    """X in float32: scikit-learn's dtypes (losses too; weights in float64) and n_iter_; losses within 1e-4.
+    """X in float32: scikit-learn 1.9's dtypes (losses too; weights in float64) and n_iter_; losses within 1e-4.
 
     Both train in float32, whose rounding the line searches magnify: 1e-6 after a fit, 3e-5 after a warm start.
     """
@@ -308,7 +308,9 @@ def test_lbfgs_float32(task, y_dtype):
         parameters = parameters | {"activation": "tanh", "hidden_layer_sizes": (7,)}
         ours, theirs = (train(library, task, how, **parameters) for library in (fastmlp, sklearn.neural_network))
         assert dtypes(ours) == dtypes(theirs)
-        assert type(ours["loss_"]) is type(theirs["loss_"]) and ours["n_iter_"] == theirs["n_iter_"]
+        if parse_version(sklearn.__version__) >= parse_version("1.9"):  # before, a classifier's may be float32
+            assert type(ours["loss_"]) is type(theirs["loss_"])
+        assert ours["n_iter_"] == theirs["n_iter_"]
         assert ours["loss_"] == pytest.approx(theirs["loss_"], rel=1e-4)
 
 
