@@ -1,6 +1,13 @@
-"""``python -m fastmlp``: train on real data beside scikit-learn; compare the numbers, then the time."""
+"""``python -m fastmlp``: train on real data beside scikit-learn; compare the numbers, then the time.
+
+``--info`` prints what a bug report needs instead.
+"""
 
 import argparse
+import importlib.metadata
+import math
+import os
+import platform
 import sys
 import time
 import warnings
@@ -12,29 +19,105 @@ DESCRIPTION = (
 )
 TOLERANCE = 1e-8  # largest relative difference of two float64 loss curves that passes as rounding
 EPOCHS = 50  # short on purpose: neither side is meant to converge
+PACKAGES = "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "tbb"
+FEATURES = "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve"  # what tiles are made for
 PAUSE = 0.1  # seconds before a timed fit: the other side's idle threads spin for a while after their last work
+
+
+def cpu_name():
+    """Return what the processor calls itself."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:  # not Linux
+        return name
 
 
 def machine():
     """Return one line that names the processor, the threads and the versions that matter."""
-    import platform
-
     import numba
     import numpy as np
     import sklearn
     from threadpoolctl import threadpool_info
 
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass  # not Linux
     blas = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
     return (
-        f"{cpu}; threads: {numba.config.NUMBA_NUM_THREADS} (Numba), {blas} (BLAS); "
+        f"{cpu_name()}; threads: {numba.config.NUMBA_NUM_THREADS} (Numba), {blas} (BLAS); "
         f"numba {numba.__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     )
+
+
+def version(package):
+    """Return the version of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def threads():
+    """Start the threads. Return the layer they belong to, and how many a fit here would use."""
+    import numba
+
+    from fastmlp import _threads
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            used = _threads.count()
+        except Exception as error:  # a layer that was asked for is not there
+            return f"none: {error}", "no fit is possible"
+    return numba.threading_layer(), "; ".join([str(used), *(str(warning.message) for warning in caught)])
+
+
+def cache():
+    """Return where compiled kernels are kept, whether that can be written to, and how much is there."""
+    from fastmlp import _kernels
+
+    place = _kernels.epoch.dispatcher.stats.cache_path
+    if place is None:
+        return "none: no place can be written to, each process compiles anew"
+    files = []
+    if os.path.isdir(place):
+        with os.scandir(place) as entries:
+            files = [entry.stat().st_size for entry in entries if entry.name.endswith((".nbi", ".nbc"))]
+    writable = "writable" if os.access(place, os.W_OK) else "not writable"
+    return f"{place}, {writable}, {len(files)} files, {sum(files) / 1e6:.1f} MB"
+
+
+def information():
+    """Return name and value of all that a bug report should tell."""
+    import llvmlite.binding as llvm
+    import numba
+    import numpy as np
+
+    import fastmlp
+    from fastmlp import _threads
+    from fastmlp._tile import FUSED, ROWS, VECS, VECTOR_BITS, lanes_of
+
+    features = llvm.get_host_cpu_features()
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    layer, used = threads()
+    limit = _threads.cpu_limit()
+    settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("NUMBA_", "OMP_"))}
+    return {
+        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": platform.platform(),
+        "fastmlp": f"{fastmlp.__version__}, {os.path.dirname(fastmlp.__file__)}",
+        **{package: version(package) for package in PACKAGES},
+        "processor": f"{cpu_name()} ({numba.config.CPU_NAME or llvm.get_host_cpu_name()})",
+        "features": " ".join(name for name in FEATURES if features.get(name)) or "none of " + " ".join(FEATURES),
+        "tile": f"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {lanes_of(np.dtype(np.float32))} float32 or "
+        f"{lanes_of(np.dtype(np.float64))} float64; multiply-adds {'' if FUSED else 'not '}fused",
+        "threading layer": layer,
+        "processors": f"{os.cpu_count()}, {affinity} of them for this process",
+        "limit of control groups": "none" if math.isinf(limit) else f"{limit} processors",
+        "threads of Numba": str(numba.config.NUMBA_NUM_THREADS),
+        "threads of a fit": used,
+        "cache": cache(),
+        "settings": " ".join(f"{name}={value}" for name, value in settings.items()) or "none",
+    }
 
 
 def timed_fit(model, X, y):
@@ -98,12 +181,19 @@ def compare(name, our_class, their_class, data, repeats):
 
 
 def main(argv=None):
-    """Run both comparisons; return 0 if all loss curves agree, else 1."""
+    """Run both comparisons; return 0 if all loss curves agree, else 1. Or print what a bug report needs."""
     parser = argparse.ArgumentParser(prog="python -m fastmlp", description=DESCRIPTION)
+    parser.add_argument(
+        "--info", action="store_true", help="print versions, processor, threads and cache, for bug reports, and stop"
+    )
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed fits of each side (default: 5)")
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error("--repeats must be at least 1")
+    if args.info:
+        for name, value in information().items():
+            print(f"{name}: {value}")
+        return 0
 
     from sklearn import neural_network
     from sklearn.datasets import load_diabetes, load_digits

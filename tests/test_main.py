@@ -1,14 +1,19 @@
 """`python -m fastmlp` prints what it promises, and its exit code tells whether both libraries computed the same."""
 
+import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import NullCache
 
 import fastmlp
 from fastmlp import __main__ as program
+from fastmlp import _kernels as kernels
+from fastmlp._tile import ROWS, VECS, VECTOR_BITS
 
 ROOT = Path(fastmlp.__file__).resolve().parents[1]
 NUMBER = r"[0-9]+\.[0-9]+"
@@ -37,10 +42,15 @@ LINES = [
 DIFFERENT = "MORE THAN 1e-08, the two did not compute the same"
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     """`python -m fastmlp` in a new process: exit code, lines printed, lines of errors and warnings."""
     done = subprocess.run(
-        [sys.executable, "-m", "fastmlp", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error", "-m", "fastmlp", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
@@ -66,9 +76,9 @@ def test_help():
     """Exit code 0, and what the program does."""
     code, lines, errors = run("--help")
     assert (code, errors) == (0, [])
-    assert lines[0] == "usage: python -m fastmlp [-h] [--repeats N]"
+    assert lines[0] == "usage: python -m fastmlp [-h] [--info] [--repeats N]"
     text = " ".join(" ".join(lines).split())
-    assert program.DESCRIPTION in text and "timed fits of each side (default: 5)" in text
+    assert program.DESCRIPTION in text and "timed fits of each side (default: 5)" in text and "for bug reports" in text
 
 
 BAD_ARGUMENTS = {
@@ -147,3 +157,55 @@ def test_nan_is_different():
     for ours, theirs in [((1.0, float("nan")), (1.0, 0.5)), ((1.0,), (1.0, 0.5))]:
         assert not program.curve_difference(Curve(*ours), Curve(*theirs)) <= program.TOLERANCE
     assert program.curve_difference(Curve(1.0, 0.25), Curve(1.0, 0.5)) == 0.5
+
+
+# ---- --info -----------------------------------------------------------------------------------------------------
+
+
+def info(**environment):
+    """What `python -m fastmlp --info` prints, as a dictionary."""
+    code, lines, errors = run("--info", **environment)
+    assert (code, errors) == (0, [])
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def test_info(tmp_path):
+    """Versions, processor, threads and cache, a line each; nothing is trained."""
+    found = info(NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))
+    assert found["Python"].startswith(platform.python_version())
+    assert found["fastmlp"] == f"{fastmlp.__version__}, {Path(fastmlp.__file__).parent}"
+    for package in "numba", "llvmlite", "numpy", "scipy", "scikit-learn":
+        assert re.match(r"[0-9]+\.[0-9]+", found[package]), package
+    assert found["tbb"] == "not installed" or re.match("[0-9]+", found["tbb"])
+    assert program.cpu_name() in found["processor"] and "" not in (found["features"], found["system"])
+    tile = rf"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {VECTOR_BITS // 32} float32 or .*"
+    assert re.fullmatch(tile, found["tile"])
+    assert found["threading layer"] in ("omp", "tbb", "workqueue")
+    assert re.fullmatch("[0-9]+, [0-9]+ of them for this process", found["processors"])
+    assert re.fullmatch("none|[0-9]+ processors", found["limit of control groups"])
+    assert found["threads of Numba"] == "3"
+    assert found["cache"].startswith(str(tmp_path)) and found["cache"].endswith(", writable, 0 files, 0.0 MB")
+    assert f"NUMBA_CACHE_DIR={tmp_path}" in found["settings"] and "NUMBA_NUM_THREADS=3" in found["settings"]
+
+
+def test_info_of_what_is_in_the_cache(tmp_path):
+    code = "from fastmlp import precompile; precompile(['float32'])"
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, check=True, timeout=300)
+    found = re.fullmatch(r"(.+), writable, ([0-9]+) files, (.+) MB", info(NUMBA_CACHE_DIR=str(tmp_path))["cache"])
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert {path.parent for path in files} == {Path(found[1])} and len(files) == int(found[2]) > 0
+    assert float(found[3]) == pytest.approx(sum(path.stat().st_size for path in files) / 1e6, abs=0.1)
+
+
+def test_info_where_no_thread_can_be_had():
+    """A layer that is not there is what a report is about; so is one that makes fits slow."""
+    found = info(NUMBA_THREADING_LAYER="nonsense")
+    assert "nonsense" in found["threading layer"] and found["threads of a fit"] == "no fit is possible"
+    found = info(NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
+    assert found["threading layer"] == "workqueue" and found["threads of a fit"].startswith("1; ")
+
+
+def test_info_without_a_cache(monkeypatch):
+    monkeypatch.setattr(kernels.epoch.dispatcher, "_cache", NullCache())
+    assert program.cache().startswith("none: ")
