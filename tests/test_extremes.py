@@ -3,12 +3,15 @@
 A fit either ends with numbers near scikit-learn's, infinite only where its are, or raises what scikit-learn raises.
 """
 
+import os
+import threading
 import warnings
 from itertools import product
 
 import numpy as np
 import pytest
 import sklearn.neural_network
+from test_tile import run_code
 
 import fastmlp
 
@@ -140,10 +143,10 @@ def read_only(array):
     return array
 
 
-def mapped(array, folder):
+def mapped(array, folder, mode="r"):
     path = folder / f"{array.ndim}{array.dtype}{array.sum()}"
     array.tofile(path)
-    return np.memmap(path, array.dtype, "r", shape=array.shape)
+    return np.memmap(path, array.dtype, mode, shape=array.shape)
 
 
 FORMS = {
@@ -154,7 +157,8 @@ FORMS = {
     "unaligned": lambda a, folder: unaligned(a),
     "other byte order": lambda a, folder: a.astype(a.dtype.newbyteorder()),
     "read-only": lambda a, folder: read_only(a),
-    "memory map": mapped,
+    "read-only memory map": mapped,
+    "memory map": lambda a, folder: mapped(a, folder, "r+"),
     "part of a larger array": lambda a, folder: np.pad(a, 3, constant_values=np.nan)[(slice(3, -3),) * a.ndim],
 }
 
@@ -178,3 +182,41 @@ def test_the_form_of_arrays_changes_no_bit(form, dtype, tmp_path):
         parameters = [parameter.tobytes() for parameter in model.coefs_ + model.intercepts_]
         seen.append((parameters, model.predict(rows).tobytes(), model.predict(rows[:3]).tobytes(), model.loss_))
     assert seen[0] == seen[1]
+
+
+def anonymous_memory():
+    """Bytes of this process's memory that are no file's."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
+
+
+def train_on_a_map(path):
+    """Two gigabytes of float32, mostly a hole in the file: what a fit adds to them in memory stays small."""
+    shape = 2**19, 2**10
+    X = np.memmap(path, np.float32, "w+", shape=shape)
+    X[::1000, :8] = np.random.default_rng(0).normal(size=(len(X[::1000]), 8))
+    X = np.memmap(path, np.float32, "r", shape=shape)
+    y, sizes, done = np.arange(shape[0]) % 1000 == 0, [anonymous_memory()], threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            sizes.append(anonymous_memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = fastmlp.MLPClassifier((4,), max_iter=1, early_stopping=True, batch_size=1000, random_state=0).fit(X, y)
+        assert model.predict(X).shape == y.shape
+    done.set()
+    thread.join()
+    added = (max(sizes) - sizes[0]) / 2**20
+    print(f"{X.nbytes / 2**20:.0f} MB mapped, {added:.0f} MB added, looked at {len(sizes)} times")
+    assert len(sizes) > 20 and added < 200
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="how much memory is taken is read from /proc")
+def test_a_large_memory_map_is_read_in_place(tmp_path):
+    fastmlp.precompile(["float32"])
+    run_code(f"import test_extremes; test_extremes.train_on_a_map({str(tmp_path / 'X')!r})")
