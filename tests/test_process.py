@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -260,3 +261,26 @@ def test_fits_in_threads_and_children(way, layer):
             pytest.skip(f"{layer} is not there")
     code = f"import test_process; test_process.same_numbers({way!r}, {layer!r})"
     run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER=layer)
+
+
+def without_modules(way, layer):
+    """As in a container without an OpenMP library, and perhaps without oneTBB: Numba's modules for them do not load."""
+    sys.modules["numba.np.ufunc.omppool"] = None
+    if layer != "tbb":
+        sys.modules["numba.np.ufunc.tbbpool"] = None
+    same_numbers(way, layer)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("way", ["fork", "threads"])
+@pytest.mark.parametrize("layer", ["tbb", "workqueue"])
+def test_fits_in_slim_containers(way, layer):
+    """Nobody sets anything: oneTBB is found where pip puts it; without it one thread computes."""
+    if layer == "tbb":
+        _threads._load_tbb()
+        try:
+            importlib.import_module("numba.np.ufunc.tbbpool")
+        except ImportError:
+            pytest.skip("tbb is not there")
+    code = f"import test_process; test_process.without_modules({way!r}, {layer!r})"
+    run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER="default")
