@@ -90,20 +90,22 @@ def guard_what_the_network_allocates():
     threads=st.sampled_from([1, 2, 3]),
     by_layers=st.booleans(),
     group_rows=st.sampled_from([8, 96]),
+    copied=st.booleans(),
+    by_rows=st.sampled_from([64, 1024]),
     at_a_time=st.sampled_from([0, 1]),
     at_the_start=st.booleans(),
     seed=st.integers(0, 2**31),
 )
 def check(
     layer_units, n, batch_size, rows, dtype, activations, output, optimizer, layout, density, weighted, threads,
-    by_layers, group_rows, at_a_time, at_the_start, seed,
+    by_layers, group_rows, copied, by_rows, at_a_time, at_the_start, seed,
 ):  # fmt: skip
     """One case: outputs, gradients and two epochs, in one piece or a batch at a time, against the naive twin."""
     global AT_THE_START
     rng, near, AT_THE_START = np.random.RandomState(seed), NEAR[dtype], at_the_start
     _threads.count, network._PIECE_SECONDS = lambda: threads, at_a_time
     _panels._BY_LAYERS = _panels._BY_LAYERS_LAYER = 0 if by_layers else 10**9
-    _panels._GROUP_ROWS = group_rows
+    _panels._GROUP_ROWS, _panels._NO_COPY, _panels._BY_ROWS = group_rows, 10**6 if copied else 0, by_rows
     ours = MLP(layer_units, activations[: len(layer_units) - 2], output, dtype, sparse=density is not None)
     ours.initialize(rng)
     X, Y = draw_data(rng, layer_units, output, n)
