@@ -14,6 +14,8 @@ import hashlib
 import inspect
 import pathlib
 import pickle
+import signal
+import threading
 import types as python_types
 
 import llvmlite.binding as llvm
@@ -160,7 +162,8 @@ class Kernel:
         if self._dispatcher is None:
             self._dispatcher = _cached(self.function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         sig = signature(types.void, *self._resolved(bound))
-        self._dispatcher.compile(sig)
+        with _uninterrupted():
+            self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
         llvm.add_symbol(symbol, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
         self._loaded.add(symbol)
@@ -173,6 +176,22 @@ def _is_open(t):
 def kernel(types_of_names, name=None):
     """Decorate a function that becomes a `Kernel`."""
     return lambda function: Kernel(_named(function, name or function.__name__), types_of_names)
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """A Ctrl-C waits for the end: LLVM calls Python back while it compiles, and an exception there ends the process."""
+    handler, came = signal.getsignal(signal.SIGINT), []
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # no exception is to come, or not here
+        return
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
 
 
 @contextlib.contextmanager
@@ -213,7 +232,8 @@ class Entry:
             with _compiling():
                 for kernel in self._kernels:
                     kernel.load(bound)
-                self.dispatcher.compile(tuple(map(numba.typeof, args)))
+                with _uninterrupted():
+                    self.dispatcher.compile(tuple(map(numba.typeof, args)))
             self._loaded.add(dtypes)
         return self.dispatcher(*args)
 

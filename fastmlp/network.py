@@ -477,6 +477,8 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         for X in [Y, empty] if sparse else [Y]:
             network.loss(network.data(X, Y))
             network.predict(X)
+            if X is Y:
+                network.predict_with(X, network.weights, network.biases)
 
 
 def _restore(make, weights, biases):

@@ -102,7 +102,7 @@ def interrupt_the_compiler(seconds):
     X = np.random.RandomState(0).normal(size=(40, 3))
     model = MLPRegressor(max_iter=2, random_state=0)
     took, messages = interrupted(seconds, model.fit, X, X[:, 0])
-    assert took < 1 and messages == ["Training interrupted by user."]
+    assert took < 2 and messages == ["Training interrupted by user."]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         losses = {make(max_iter=2, random_state=0).fit(X, X[:, 0]).loss_.hex() for make in [MLPRegressor] * 2}
@@ -110,9 +110,9 @@ def interrupt_the_compiler(seconds):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no SIGINT from itself")
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.5, 3])
 def test_interrupt_while_kernels_compile(seconds, tmp_path):
-    """It is answered too, and the next fit compiles what is missing."""
+    """It is answered too, between two kernels, and the next fit compiles what is missing."""
     code = f"import test_process; test_process.interrupt_the_compiler({seconds})"
     run_code(code, NUMBA_CACHE_DIR=str(tmp_path))
 
