@@ -123,7 +123,7 @@ FIRST_WAIT, TRIAL, LONG_WAIT, NEVER, LONG = 4, 4, 1_000, 2**40, 1_000_000
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
-TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order".split()}
+TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order matrices".split()}
 TYPES |= {name: types.CPointer(types.float64) for name in "step losses squares".split()}
 TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out room".split()}
 TYPES |= {"X": types.CPointer(_S)}
@@ -484,14 +484,20 @@ def output_deltas(layout, layers, Y, weights, weight_stride, order, start, batch
 
 
 @kernel
-def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
-    """The outputs of `count` rows, computed in rows of A from `first`, to `out`."""
+def put_out(layout, layers, start, count, first, height, A, out):
+    """out[start + r] = A_L[first + r] for r < count."""
     panel, width, units = VECS * lanes(A), lanes(A), cell(layout, layers, UNITS)
-    forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A)
     for r in range(count):
         for c in range(0, units, width):
             a = load(A, at(cell(layout, layers, VALUES), height, first + r, c, panel), 0, 1, 1)
             store_part(a, out, (start + r) * units + c, units - c)
+
+
+@kernel
+def predict_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A, out):
+    """The outputs of `count` rows, computed in rows of A from `first`, to `out`."""
+    forward_rows(layout, layers, X, x, order, ordered, start, count, first, height, P, Q, A)
+    put_out(layout, layers, start, count, first, height, A, out)
 
 
 # ---- gradients --------------------------------------------------------------------------------------------------
@@ -671,6 +677,13 @@ def offset_of(layout, item, P):
 
 
 @inlined
+def columns_of(p, threads, n, panel):
+    """Where thread p's share of n columns starts and ends: whole panels."""
+    panels = padded(n, panel) // panel
+    return panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
+
+
+@inlined
 def room_of(p, panel, G):
     """Thread p's room: they stand one after the other, before the gradients of the groups."""
     return skip(G, p * CHUNK * panel)
@@ -702,10 +715,10 @@ def work(job, which, i, p, start, batch, X, P, step):
         gather(layout, X, x, order, True, start + first, min(last, batch) - first, first, height, A)
     elif which == FORWARD_PASS or which == BACKWARD_PASS:
         n = cell(layout, i if which == FORWARD_PASS else i - 1, UNITS)
-        panels, c_first, c_last = padded(n, panel) // panel, 0, n
-        if panels >= threads:  # columns instead
+        c_first, c_last = 0, n
+        if padded(n, panel) // panel >= threads:  # columns instead
             first, last = 0, tiles * ROWS
-            c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
+            c_first, c_last = columns_of(p, threads, n, panel)
         if which == FORWARD_PASS:
             forward_panels(layout, i, c_first, c_last, first, last, height, P, Q, A)
         else:

@@ -250,7 +250,7 @@ class Panels:
     def hold(self, weights, biases, flat):
         """Whether these are the weights and biases of all layers that are stored in the flat array."""
         arrays = [np.asarray(array) for array in (*weights, *biases)]
-        shapes = [*self.shapes, *((m,) for m in self.layer_units[1:])]
+        shapes = [*self.shapes, *self.bias_shapes]
         if [array.shape for array in arrays] != shapes or any(array.dtype != flat.dtype for array in arrays):
             return False
         for (i, n, m), W, b in zip(self._matrices(), arrays, arrays[len(self.shapes) :], strict=False):
@@ -269,7 +269,7 @@ class Panels:
         New arrays, or those of the two lists `out`.
         """
         if out is None:
-            out = [np.empty(s, flat.dtype) for s in self.shapes], [np.empty(m, flat.dtype) for _, m in self.shapes]
+            out = [[np.empty(shape, flat.dtype) for shape in some] for some in (self.shapes, self.bias_shapes)]
         for (i, n, m), W, b in zip(self._matrices(), *out, strict=True):
             W = W.T if self.layout[i, kernels.TRANSPOSED] else W
             self.matrix(flat, self.layout[i, kernels.WEIGHTS], n, m, pad(n, ROWS), W)

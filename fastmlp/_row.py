@@ -3,7 +3,8 @@
 To look whether panels still hold the user's matrices takes several times as long as to predict one row from these
 directly, which reads each weight once. Every sum has the order that it has in `_kernels`, and so the same bits.
 
-The row is row 0 of the panels in A, of `height` rows. `matrices` holds the addresses of W_1 .. W_L, then b_1 .. b_L.
+The row is row 0 of the panels in A, of ROWS rows. `matrices` holds the addresses of W_1 .. W_L, then b_1 .. b_L; in
+the job it has the place of the order of rows, as there is none.
 """
 
 import numpy as np
@@ -17,7 +18,6 @@ from fastmlp._kernels import (
     COPY,
     EXP,
     FEW,
-    HEIGHT,
     LAYERS,
     LAYOUT_AT,
     LOGISTIC,
@@ -31,9 +31,11 @@ from fastmlp._kernels import (
     activated,
     at,
     cell,
+    columns_of,
     gather,
     kernel,
     padded,
+    put_out,
     softmax,
 )
 from fastmlp._tile import (
@@ -63,12 +65,12 @@ SHARED = 64
 
 
 @kernel
-def forward_row(layout, order, layers, i, c_first, c_last, height, P, A):
-    """A_i = f(A_{i-1} W_i + b_i), before softmax, for the panels from column c_first to c_last; order: the matrices."""
+def forward_row(layout, matrices, layers, i, c_first, c_last, height, P, A):
+    """A_i = f(A_{i-1} W_i + b_i), before softmax, for the panels from column c_first to c_last."""
     n, m, f = cell(layout, i - 1, UNITS), cell(layout, i, UNITS), cell(layout, i, ACTIVATION)
     panel, width = VECS * lanes(A), lanes(A)
     floor, values = number(A, 0 if f == RELU else -np.inf), cell(layout, i - 1, VALUES)
-    W, b = memory(A, order[i - 1]), memory(A, order[layers + i - 1])
+    W, b = memory(A, matrices[i - 1]), memory(A, matrices[layers + i - 1])
     first = cell(layout, i, VALUES)
     if m <= FEW and cell(layout, i, COPY) >= 0:
         for j in range(m):
@@ -116,11 +118,9 @@ def forward_row(layout, order, layers, i, c_first, c_last, height, P, A):
 def share_of_row(job, i, p, threads, P):
     """Thread p's panels of a layer."""
     layout, A = memory(job, job[LAYOUT_AT]), memory(P, job[A_AT])
-    m, panel = cell(layout, i, UNITS), VECS * lanes(P)
-    panels = padded(m, panel) // panel
-    c_first, c_last = panels * p // threads * panel, min(m, panels * (p + 1) // threads * panel)
+    c_first, c_last = columns_of(p, threads, cell(layout, i, UNITS), VECS * lanes(P))
     if c_first < c_last:
-        forward_row(layout, memory(job, job[ORDER_AT]), job[LAYERS], i, c_first, c_last, job[HEIGHT], P, A)
+        forward_row(layout, memory(job, job[ORDER_AT]), job[LAYERS], i, c_first, c_last, ROWS, P, A)
 
 
 @_jit.parallel
@@ -130,34 +130,18 @@ def share_row(job, i, threads, P):
         share_of_row(pointer(job), i, np.int64(p), threads, pointer(P))
 
 
-@kernel
-def begin_row(layout, X, x, order, row, height, A):
-    """A_0: a row of X."""
-    gather(layout, X, x, order, 0, row, 1, 0, height, A)
-
-
-@kernel
-def end_row(layout, layers, row, height, A, out):
-    """The row's outputs, after softmax, to `out`."""
-    m, panel, width = cell(layout, layers, UNITS), VECS * lanes(A), lanes(A)
-    if cell(layout, layers, ACTIVATION) == SOFTMAX:
-        softmax(layout, layers, 0, ROWS, height, A)
-    for c in range(0, m, width):
-        a = load(A, at(cell(layout, layers, VALUES), height, 0, c, panel), 0, 1, 1)
-        store_part(a, out, row * m + c, m - c)
-
-
 @_jit.entry(TYPES)
-def predict(job, layout, X, x, order, n, P, A, out, threads):
-    """out[r] = A_L of row r of X, r < n; `order` holds the matrices' addresses."""
-    job[LAYOUT_AT], job[ORDER_AT], job[A_AT] = address(layout), address(order), address(A)
-    job[LAYERS], job[HEIGHT] = len(layout) - 1, ROWS
+def predict(job, layout, X, x, matrices, n, P, A, out, threads):
+    """out[r] = A_L of row r of X, r < n."""
     layers = len(layout) - 1
+    job[LAYOUT_AT], job[ORDER_AT], job[A_AT], job[LAYERS] = address(layout), address(matrices), address(A), layers
     for row in range(n):
-        begin_row(pointer(layout), pointer(X), pointer(x), pointer(order), row, ROWS, pointer(A))
+        gather(pointer(layout), pointer(X), pointer(x), pointer(matrices), 0, row, 1, 0, ROWS, pointer(A))
         for i in range(1, layers + 1):
             if threads > 1 and layout[i, UNITS] >= SHARED * threads:
                 share_row(job, i, threads, P)
             else:
                 share_of_row(pointer(job), i, 0, 1, pointer(P))
-        end_row(pointer(layout), layers, row, ROWS, pointer(A), pointer(out))
+        if layout[layers, ACTIVATION] == SOFTMAX:
+            softmax(pointer(layout), layers, 0, ROWS, ROWS, pointer(A))
+        put_out(pointer(layout), layers, row, 1, 0, ROWS, pointer(A), pointer(out))

@@ -64,6 +64,7 @@ from fastmlp._kernels import (
     activate,
     at,
     cell,
+    columns_of,
     forward_panels,
     gradient_item,
     kernel,
@@ -220,9 +221,8 @@ def work_on_nonzeros(job, which, i, p, start, batch, X, P, step):
         train_weights_on_nonzeros(job, p, batch, P, step)
     elif which == FORWARD_PASS and i == 1:  # each thread has its own panels
         layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
-        n, panel, threads = cell(layout, 1, UNITS), VECS * lanes(P), job[THREADS]
-        panels, Q, A = padded(n, panel) // panel, memory(P, job[Q_AT]), memory(P, job[A_AT])
-        c_first, c_last = panels * p // threads * panel, min(n, panels * (p + 1) // threads * panel)
+        Q, A = memory(P, job[Q_AT]), memory(P, job[A_AT])
+        c_first, c_last = columns_of(p, job[THREADS], cell(layout, 1, UNITS), VECS * lanes(P))
         forward_nonzeros(layout, X, x, order, True, start, batch, 0, c_first, c_last, job[HEIGHT], P, Q, A)
     elif which != GATHER_PASS:
         _other_passes(job, which, i, p, start, batch, X, P, step)

@@ -31,10 +31,10 @@ OUTPUTS = {
 
 # Multiply-adds forward from which more threads pay for the parallel regions, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
-# Seconds that an epoch stays in compiled code at a time, about: only in between Python notices a Ctrl-C.
-_PIECE_SECONDS = 0.1
 # The same for a single row that is predicted from the user's matrices.
 _ROW_IN_PARALLEL = 500_000
+# Seconds that an epoch stays in compiled code at a time, about: only in between Python notices a Ctrl-C.
+_PIECE_SECONDS = 0.1
 # Rows that a thread takes through all layers at a time when it predicts.
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
@@ -138,7 +138,7 @@ class MLP:
         """
         weights, biases = [np.asarray(W) for W in weights], [np.asarray(b) for b in biases]
         shapes = self.panels.shapes
-        if [W.shape for W in weights] != shapes or [b.shape for b in biases] != [(m,) for _, m in shapes]:
+        if [W.shape for W in weights] != shapes or [b.shape for b in biases] != self.panels.bias_shapes:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
         if not np.isfinite(self.parameters).all():  # then NaN has come into the padding, too
             self.parameters[:], self._copies[:] = self.panels.parameters(), 0
