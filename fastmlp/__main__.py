@@ -88,15 +88,14 @@ def cache():
 
 def information():
     """Return name and value of all that a bug report should tell."""
-    import llvmlite.binding as llvm
     import numba
     import numpy as np
 
     import fastmlp
     from fastmlp import _threads
-    from fastmlp._tile import FUSED, ROWS, VECS, VECTOR_BITS, lanes_of
+    from fastmlp._tile import FUSED, ROWS, VECS, VECTOR_BITS, host, lanes_of
 
-    features = llvm.get_host_cpu_features()
+    processor, features = host()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     layer, used = threads()
     limit = _threads.cpu_limit()
@@ -106,7 +105,7 @@ def information():
         "system": platform.platform(),
         "fastmlp": f"{fastmlp.__version__}, {os.path.dirname(fastmlp.__file__)}",
         **{package: version(package) for package in PACKAGES},
-        "processor": f"{cpu_name()} ({numba.config.CPU_NAME or llvm.get_host_cpu_name()})",
+        "processor": f"{cpu_name()} ({numba.config.CPU_NAME or processor})",
         "features": " ".join(name for name in FEATURES if features.get(name)) or "none of " + " ".join(FEATURES),
         "tile": f"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {lanes_of(np.dtype(np.float32))} float32 or "
         f"{lanes_of(np.dtype(np.float64))} float64; multiply-adds {'' if FUSED else 'not '}fused",

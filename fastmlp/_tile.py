@@ -30,12 +30,18 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 # ---- what the processor has -------------------------------------------------------------------------------------
 
 
+def host():
+    """Name and features of this machine's processor, as LLVM has them."""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+
+
 def _compiles_to(registers, bits):
     """Whether Numba's target turns arithmetic on vectors of so many bits into instructions on these registers."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     if config.CPU_NAME is None:
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        cpu, features = host()
+        features = features.flatten()
     else:  # a processor chosen by NUMBA_CPU_NAME: what its name implies, not what the host adds
         cpu, features = config.CPU_NAME, ""
     if config.CPU_FEATURES is not None:
