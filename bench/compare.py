@@ -65,16 +65,21 @@ def open_case(workers, skipped, *task):
     return numbers
 
 
-def all_cores(worker, dtype, peaks):
-    """Measure the peak; wait a while, if it is far from the best so far: a host may take cores from its guests."""
+def all_cores(worker, dtype, peaks, trips):
+    """Measure the peak and the round trip; wait a while, if one is far from the best so far.
+
+    A host may take cores from its guests, or give them cores that have no cache in common. Returns the round trip.
+    """
     for _ in range(WAIT):
         peaks.append(worker.ask("peak", dtype))
-        if peaks[-1] > 0.85 * max(peaks):
+        trips.append(worker.ask("round trip"))
+        if peaks[-1] > 0.85 * max(peaks) and trips[-1] <= 1.5 * min(trips):
             break
         time.sleep(1)
+    return trips[-1]
 
 
-def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
+def speed_row(workers, rounds, peaks, trips, skipped, name, solver, dtype):
     """Return one line of the speed table, and whether all computed the same losses."""
     case, predicts = CASES[name], solver == "predict"
     rows, runs = PREDICTIONS[name] if predicts else (case.rows, case.epochs)
@@ -91,10 +96,11 @@ def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
     wrong = {peer: far for peer, far in wrong.items() if far}
     if wrong:
         cells |= {peer: f"{far:.0e}" for peer, far in wrong.items()}
-        return f"| {' | '.join([*start, *cells.values(), 'losses differ', ''])} |", False
+        return f"| {' | '.join([*start, *cells.values(), 'losses differ', '', ''])} |", False
 
-    seen = peaks.setdefault(dtype, [])
-    seconds = alternate(present, rounds, BUDGET, lambda: all_cores(workers[OURS], dtype, seen))
+    seen, apart = peaks.setdefault(dtype, []), []
+    ready = lambda: apart.append(all_cores(workers[OURS], dtype, seen, trips))  # noqa: E731
+    seconds = alternate(present, rounds, BUDGET, ready)
     middle = {peer: median(s) / runs for peer, s in seconds.items()}
     cells |= {peer: digits(1e3 * s) for peer, s in middle.items()}
     ours, ratio = seconds.pop(OURS), ""
@@ -104,17 +110,20 @@ def speed_row(workers, rounds, peaks, skipped, name, solver, dtype):
         ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
         cells[fastest] = f"*{cells[fastest]}*"
     share = "" if predicts else f"{flops_per_epoch(case) / middle[OURS] / max(peaks[dtype]):.0%}"
-    return f"| {' | '.join([*start, *cells.values(), ratio, share])} |", True
+    trip = f"{1e9 * median(apart):.0f}"
+    return f"| {' | '.join([*start, *cells.values(), ratio, share, trip])} |", True
 
 
 def speed_table(emit, chosen, names, rounds):
     """Measure and emit the speed table; return whether all losses agree."""
-    skipped, peaks, agree = {}, {}, True
+    skipped, peaks, trips, agree = {}, {}, [], True
+    start = "case", "layers", "batch of rows", "task"
     emit(
         "Milliseconds for an epoch, or for a prediction; the fastest peer is in italics, and the ratio is its time by "
-        f"that of fastmlp: median, least and greatest of up to {rounds} rounds.",
+        f"that of fastmlp: median, least and greatest of up to {rounds} rounds. Last: nanoseconds that a cache line "
+        "takes from one core to another and back; the more, the more threads lose on small networks.",
         "",
-        *table_head(["case", "layers", "batch of rows", "task", OURS, *PEERS, "fastest peer / fastmlp", "of the peak"]),
+        *table_head([*start, OURS, *PEERS, "fastest peer / fastmlp", "of the peak", "cores apart, ns"]),
     )
     with contextlib.ExitStack() as stack:
         compiled = stack.enter_context(tempfile.TemporaryDirectory())
@@ -124,7 +133,7 @@ def speed_table(emit, chosen, names, rounds):
             taking_part = {name: w for name, w in workers.items() if name in (OURS, *peers) and name not in skipped}
             for name in cases:
                 if name in names:
-                    row, same = speed_row(taking_part, rounds, peaks, skipped, name, solver, dtype)
+                    row, same = speed_row(taking_part, rounds, peaks, trips, skipped, name, solver, dtype)
                     emit(row)
                     agree &= same
     measured = [f"{digits(min(p) / 1e9)} to {digits(max(p) / 1e9)} ({dtype})" for dtype, p in peaks.items()]

@@ -1,15 +1,19 @@
-"""The multiply-add peak of this machine, measured: fastmlp's register tile on all threads, fed from the cache."""
+"""What this machine can do, measured: multiply-adds, by fastmlp's register tile on all threads, fed from the cache; and
+how long a cache line takes from one core to another and back.
+"""
 
 import functools
+import threading
 import time
 
 import numba
 import numpy as np
 
 from fastmlp import _threads
-from fastmlp._tile import ROWS, VECS, lanes_of, outer, pointer, store, zeros
+from fastmlp._tile import ROWS, VECS, atomic_add, atomic_load, lanes_of, outer, pointer, store, zeros
 
 DEPTH, REPEATS = 64, 100_000
+TURNS = 20_000
 
 
 @numba.njit(parallel=True, error_model="numpy")
@@ -44,6 +48,31 @@ def peak(dtype, runs=5):
     return flops / min(seconds)
 
 
+@numba.njit(nogil=True)
+def _take_turns(counter, mine, turns):
+    for k in range(turns):
+        while atomic_load(pointer(counter), 0) != 2 * k + mine:
+            pass
+        atomic_add(pointer(counter), 0, 1)
+
+
+def round_trip(runs=5):
+    """Return the seconds that a cache line takes to another thread and back, the best of some runs; 0 on one thread."""
+    if _threads.count() == 1:
+        return 0.0
+    seconds = []
+    for _ in range(runs + 1):  # the first one compiles
+        counter = np.zeros(1, np.int64)
+        other = threading.Thread(target=_take_turns, args=(counter, 1, TURNS))
+        start = time.perf_counter()
+        other.start()
+        _take_turns(counter, 0, TURNS)
+        other.join()
+        seconds.append((time.perf_counter() - start) / TURNS)
+    return min(seconds)
+
+
 if __name__ == "__main__":
     for dtype in "float32", "float64":
         print(f"{dtype}: {peak(dtype) / 1e9:.0f} GFLOP/s")
+    print(f"from thread to thread and back: {round_trip() * 1e9:.0f} ns")

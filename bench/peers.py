@@ -339,6 +339,10 @@ def work(name):
                 from peak import peak
 
                 answer = peak(*arguments)
+            elif command == "round trip":  # -> seconds
+                from peak import round_trip
+
+                answer = round_trip()
             elif command == "first fit":  # -> seconds of the import, seconds of the fit
                 answer = first_fit(name, *arguments)
             else:
