@@ -176,13 +176,13 @@ def versions(chosen):
     return f"{', '.join([machine(), *found])}; everyone on {threads()} threads."
 
 
-def write(path, lines):
-    """Replace what stands between the two markers in the file at `path`."""
-    before, found_start, rest = path.read_text(encoding="utf-8").partition(START)
+def write(path, lines, marker=START):
+    """Replace what stands between the marker and the end in the file at `path`."""
+    before, found_start, rest = path.read_text(encoding="utf-8").partition(marker)
     _, found_end, after = rest.partition(END)
     if not (found_start and found_end):
-        sys.exit(f"{path}: no {START} followed by {END}")
-    path.write_text("\n".join([before + START, "", *lines, "", END + after]), encoding="utf-8")
+        sys.exit(f"{path}: no {marker} followed by {END}")
+    path.write_text("\n".join([before + marker, "", *lines, "", END + after]), encoding="utf-8")
 
 
 def main(argv=None):

@@ -16,10 +16,13 @@ from statistics import median
 import numpy as np
 import scipy.sparse
 from cases import TOLERANCE, difference
+from compare import table_head, versions, write
 from workers import environment
 
 ROWS, WORDS, WORDS_A_ROW, CLASSES, HIDDEN, EPOCHS = 20_000, 50_000, 125, 20, 100, 3
 LIBRARIES = "fastmlp", "scikit-learn"
+MARKER = "<!-- text table -->"
+COLUMNS = "dtype", "library", "epoch, ms", "times as fast", "memory before the fit, MB", "peak, MB", "rise, MB"
 
 
 def texts(dtype, rows=ROWS, words=WORDS, words_a_row=WORDS_A_ROW):
@@ -75,6 +78,7 @@ def main():
     """Let both libraries take turns, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also put the table between the markers of FILE")
     parser.add_argument("--fit", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fit:
@@ -84,24 +88,28 @@ def main():
         command = [sys.executable, __file__, "--fit", *task]
         return json.loads(subprocess.run(command, env=environment(), check=True, capture_output=True).stdout)
 
-    print("| dtype | library | epoch, ms | RSS before the fit, MB | peak, MB | rise, MB |\n|---|---|---|---|---|---|")
+    lines = [versions(()), "", f"Medians of {arguments.rounds} rounds.", "", *table_head(COLUMNS)]
+    print(*lines, sep="\n", flush=True)
     for dtype in "float32", "float64":
         run("fastmlp", dtype)  # compiles
         found = {library: [] for library in LIBRARIES}
         for _ in range(arguments.rounds):
             for library in LIBRARIES:
                 found[library].append(run(library, dtype))
+        ours, theirs = found.values()
+        differ = difference(ours[0][3], theirs[0][3])
+        if not differ <= TOLERANCE[dtype]:
+            sys.exit(f"{dtype}: the losses differ by {differ:.1e}, relative; nothing is written.")
+        ratios = [b[0] / a[0] for a, b in zip(ours, theirs, strict=True)]
+        ratio = f"**{median(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f})"
         for library, runs in found.items():
             seconds, before, peak, _ = zip(*runs, strict=True)
             sizes = [f"{median(size) / 1e6:.0f}" for size in (before, peak, np.subtract(peak, before))]
-            print(f"| {dtype} | {library} | {1e3 * median(seconds):,.0f} | {' | '.join(sizes)} |")
-        ours, theirs = found.values()
-        ratios = [b[0] / a[0] for a, b in zip(ours, theirs, strict=True)]
-        differ = difference(ours[0][3], theirs[0][3])
-        print(f"\n{dtype}: {median(ratios):.1f} times as fast ({min(ratios):.1f} to {max(ratios):.1f})")
-        print(f"largest relative difference of the losses: {differ:.1e}\n")
-        if not differ <= TOLERANCE[dtype]:
-            return 1
+            cells = dtype, library, f"{1e3 * median(seconds):,.0f}", ratio if runs is ours else "", *sizes
+            lines.append(f"| {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
+    if arguments.write:
+        write(arguments.write, lines, MARKER)
     return 0
 
 
