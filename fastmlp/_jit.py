@@ -23,18 +23,37 @@ import numba
 from numba import types
 from numba.core import cgutils, config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
 from fastmlp import _threads
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+# what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
+_NEEDLESS_PASSES = {
+    "DeadBranchPrune", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll", "MakeFunctionToJitFunction", "NopythonRewrites", "WithLifting",
+}  # fmt: skip
 _FILES = "_jit.py", "_kernels.py", "_row.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
+
+
+class _Pipeline(CompilerBase):
+    """Numba's way from a function to machine code, without the passes that our functions do not need."""
+
+    def define_pipelines(self):
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [one for one in manager.passes if one[0].__name__ not in _NEEDLESS_PASSES]
+        return [manager]
+
+
+_PARALLEL_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_OPTIONS = _PARALLEL_OPTIONS | {"pipeline_class": _Pipeline}
+
 inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
-parallel = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
+parallel = numba.njit(**_PARALLEL_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
 
 
 class _Files(IndexDataCacheFile):
