@@ -39,7 +39,6 @@ _FILES = "_jit.py", "_kernels.py", "_row.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 
-
 class _Pipeline(CompilerBase):
     """Numba's way from a function to machine code, without the passes that our functions do not need."""
 

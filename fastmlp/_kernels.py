@@ -911,11 +911,10 @@ def predict_together(job, threads, X, P):
 
 
 @_jit.entry(TYPES)
-def epoch(
-    job, layout, items, shares, X, x, Y, weights, rows, order, first, until, batch_size, height, kind, step, P, Q, M, V,
-    A, D, G, groups, losses, threads, by_layers,
-):  # fmt: skip
+def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, step, P, Q, M, V):
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
+
+    The job is one that `workspace_to_train` has made: the rest of what it tells comes here.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
     S the sum of the weights of the batch's rows. An epoch may be done in several calls, of rows order[first:until] and
@@ -932,19 +931,10 @@ def epoch(
             if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
         step[LOSS] = 0
-    job[LAYOUT_AT], job[ITEMS_AT], job[SHARES_AT] = address(layout), address(items), address(shares)
-    job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT], job[ORDER_AT] = (
-        address(x),
-        address(Y),
-        address(weights),
-        address(order),
-    )
-    job[Q_AT], job[M_AT], job[V_AT], job[G_AT] = address(Q), address(M), address(V), address(G)
-    job[A_AT], job[D_AT], job[LOSSES_AT] = address(A), address(D), address(losses)
-    job[LAYERS], job[ITEM_COUNT], job[WEIGHT_STRIDE], job[HEIGHT] = len(layout) - 1, len(items), weight_stride, height
-    job[BATCH], job[ALL], job[KIND], job[GROUPS], job[SIZE] = batch_size, n, kind, groups, len(P)
-    job[THREADS], job[BY_LAYERS] = threads, by_layers
-    job[NEXT], job[UNTIL] = first, until
+    job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT] = address(x), address(Y), address(weights)
+    job[ORDER_AT], job[Q_AT], job[M_AT], job[V_AT] = address(order), address(Q), address(M), address(V)
+    job[WEIGHT_STRIDE], job[BATCH], job[ALL], job[KIND], job[SIZE] = weight_stride, batch_size, n, kind, len(P)
+    job[NEXT], job[UNTIL], threads = first, until, job[THREADS]
     while job[NEXT] < until:
         if threads > 1 and job[ALONE] == 0:
             before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0
@@ -957,12 +947,11 @@ def epoch(
 
 
 @_jit.entry(TYPES)
-def predict(job, layout, X, x, order, n, height, P, Q, A, out, threads):
-    """out[r] = A_L of row order[r] of X, or of row r."""
-    job[LAYOUT_AT], job[STRIDES_AT], job[ORDER_AT], job[Q_AT] = address(layout), address(x), address(order), address(Q)
-    job[A_AT], job[OUT_AT], job[ORDERED], job[LAYERS] = address(A), address(out), len(order), len(layout) - 1
-    job[ALL], job[HEIGHT], job[THREADS] = n, height, threads
-    if threads > 1:
-        predict_together(job, threads, X, P)
+def predict(job, X, x, order, n, P, Q, out):
+    """out[r] = A_L of row order[r] of X, or of row r. The job is one that `workspace_to_predict` has made."""
+    job[STRIDES_AT], job[ORDER_AT], job[Q_AT], job[OUT_AT] = address(x), address(order), address(Q), address(out)
+    job[ORDERED], job[ALL] = len(order), n
+    if job[THREADS] > 1:
+        predict_together(job, job[THREADS], X, P)
     else:
         predict_blocks(pointer(job), 0, pointer(X), pointer(P))

@@ -34,6 +34,16 @@ def pad(n, multiple):
     return -(-n // multiple) * multiple
 
 
+def _job(arrays, numbers):
+    """What the kernels are told: where arrays are, which must live as long as it does, and numbers."""
+    job = np.zeros(kernels.JOB, np.int64)
+    for place, array in arrays.items():
+        job[place] = array.ctypes.data
+    for place, value in numbers.items():
+        job[place] = value
+    return job
+
+
 class Panels:
     """Layout of the parameters of a network, and how they get in and out.
 
@@ -194,13 +204,15 @@ class Panels:
             deltas += height * pad(n, self.panel) * (i > 0)
         return layout, values, deltas
 
-    def workspace_to_predict(self, height, sparse):
-        """Layout and activations for `height` rows at a time, and a job."""
+    def workspace_to_predict(self, height, threads, sparse):
+        """A job for threads that take `height` rows at a time together; its layout, and its activations."""
         layout, values, _ = self._layout_for(height, sparse)
-        return layout, self.zeros(values), np.zeros(kernels.JOB, np.int64)
+        A = self.zeros(values)
+        numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, kernels.THREADS: threads}
+        return _job({kernels.LAYOUT_AT: layout, kernels.A_AT: A}, numbers), layout, A
 
     def workspace_to_train(self, batch_size, threads, sparse):
-        """Layout, activations, deltas, gradients, groups, losses, items, shares, whether by layers, and a job."""
+        """A job for threads that take so many rows at a time together, and the arrays that it names."""
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
         costs = None
         if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
@@ -211,7 +223,15 @@ class Panels:
         losses = np.zeros(height + len(self.items))
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
-        return layout, A, D, G, groups, losses, items, shares, by_layers, np.zeros(kernels.JOB, np.int64)
+        arrays = {
+            kernels.LAYOUT_AT: layout, kernels.ITEMS_AT: items, kernels.SHARES_AT: shares, kernels.A_AT: A,
+            kernels.D_AT: D, kernels.G_AT: G, kernels.LOSSES_AT: losses,
+        }  # fmt: skip
+        numbers = {
+            kernels.LAYERS: len(self.shapes), kernels.ITEM_COUNT: len(items), kernels.HEIGHT: height,
+            kernels.GROUPS: groups, kernels.THREADS: threads, kernels.BY_LAYERS: by_layers,
+        }  # fmt: skip
+        return _job(arrays, numbers), *arrays.values()
 
     def workspace_to_sort(self, count, threads):
         """Room for so many nonzeros of a batch in another order: where each thread's blocks start, places, amounts."""

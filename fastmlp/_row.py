@@ -131,17 +131,17 @@ def share_row(job, i, threads, P):
 
 
 @_jit.entry(TYPES)
-def predict(job, layout, X, x, matrices, n, P, A, out, threads):
-    """out[r] = A_L of row r of X, r < n."""
-    layers = len(layout) - 1
-    job[LAYOUT_AT], job[ORDER_AT], job[A_AT], job[LAYERS] = address(layout), address(matrices), address(A), layers
+def predict(job, X, x, matrices, n, P, out, threads):
+    """out[r] = A_L of row r of X, r < n. The job is one that `workspace_to_predict` has made."""
+    layout, A, layers = memory(pointer(job), job[LAYOUT_AT]), memory(pointer(P), job[A_AT]), job[LAYERS]
+    job[ORDER_AT] = address(matrices)
     for row in range(n):
-        gather(pointer(layout), pointer(X), pointer(x), pointer(matrices), 0, row, 1, 0, ROWS, pointer(A))
+        gather(layout, pointer(X), pointer(x), pointer(matrices), 0, row, 1, 0, ROWS, A)
         for i in range(1, layers + 1):
-            if threads > 1 and layout[i, UNITS] >= SHARED * threads:
+            if threads > 1 and cell(layout, i, UNITS) >= SHARED * threads:
                 share_row(job, i, threads, P)
             else:
                 share_of_row(pointer(job), i, 0, 1, pointer(P))
-        if layout[layers, ACTIVATION] == SOFTMAX:
-            softmax(pointer(layout), layers, 0, ROWS, ROWS, pointer(A))
-        put_out(pointer(layout), layers, row, 1, 0, ROWS, pointer(A), pointer(out))
+        if cell(layout, layers, ACTIVATION) == SOFTMAX:
+            softmax(layout, layers, 0, ROWS, ROWS, A)
+        put_out(layout, layers, row, 1, 0, ROWS, A, pointer(out))

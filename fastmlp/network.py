@@ -29,6 +29,8 @@ OUTPUTS = {
     "exp": kernels.EXP,
 }
 
+# Of parameters, and of X that is read in place; in this processor's order of bytes.
+_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 # Multiply-adds forward from which more threads pay for the parallel regions, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # The same for a single row that is predicted from the user's matrices.
@@ -96,7 +98,7 @@ class MLP:
         if len(self.layer_units) < 2 or min(self.layer_units) < 1:
             raise ValueError(f"layer_units must be two or more numbers > 0, got {list(layer_units)}.")
         self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
+        if self.dtype not in _DTYPES:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}.")
         hidden = [activation] * (len(self.layer_units) - 2) if isinstance(activation, str) else list(activation)
         if len(hidden) != len(self.layer_units) - 2 or not set(hidden) <= set(HIDDEN):
@@ -221,13 +223,13 @@ class MLP:
         ValueError
             If the width is not that of the network, or sparse X names places that it does not have.
         """
-        sparse = isinstance(X, SparseRows) or hasattr(X, "tocsr")
+        sparse = not isinstance(X, np.ndarray) and (isinstance(X, SparseRows) or hasattr(X, "tocsr"))
         X = X if sparse else np.asarray(X)
         if len(X.shape) != 2 or X.shape[1] != self.layer_units[0]:
             raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
         if sparse:
             return X if isinstance(X, SparseRows) else _sparse_rows(X, self.dtype)
-        if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
+        if X.dtype not in _DTYPES:
             X = X.astype(self.dtype)
         return X
 
@@ -274,9 +276,9 @@ class MLP:
             return out
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
-        workspace = self._take("predict", height, sparse)
-        self._forward(X, order, threads, height, workspace, out)
-        self._give_back("predict", height, sparse, workspace=workspace)
+        workspace = self._take("predict", height, threads, sparse)
+        self._forward(X, order, workspace, out)
+        self._give_back("predict", height, threads, sparse, workspace=workspace)
         return out
 
     def predict_with(self, X, weights, biases):
@@ -303,20 +305,15 @@ class MLP:
                 return None
         addresses = np.array([array.ctypes.data for array in arrays])
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
-        workspace = layout, A, job = self._take("predict", ROWS, False)
+        workspace = job, *_ = self._take("predict", ROWS, 1, False)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
-        _row.predict(job, layout, view, x, _read_only(addresses), len(X), self.parameters, A, out.reshape(-1), threads)
-        self._give_back("predict", ROWS, False, workspace=workspace)
+        _row.predict(job, view, x, _read_only(addresses), len(X), self.parameters, out.ravel(), threads)
+        self._give_back("predict", ROWS, 1, False, workspace=workspace)
         return out
 
-    def _forward(self, X, order, threads, height, workspace, out):
-        layout, A, job = workspace
-        view, x = _flat(X)
+    def _forward(self, X, order, workspace, out):
         predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
-        predict(
-            job, layout, view, x, order, len(out), height, self.parameters, self._copies, A,
-            out.reshape(-1), threads,
-        )  # fmt: skip
+        predict(workspace[0], *_flat(X), order, len(out), self.parameters, self._copies, out.ravel())
 
     def forward(self, X):
         """Activations of all layers for all rows.
@@ -334,8 +331,8 @@ class MLP:
         n, sparse = X.shape[0], isinstance(X, SparseRows)
         height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = layout, A, _ = self.panels.workspace_to_predict(height, sparse)
-        self._forward(X, _ALL_ROWS, 1, height, workspace, out)
+        workspace = _, layout, A = self.panels.workspace_to_predict(height, 1, sparse)
+        self._forward(X, _ALL_ROWS, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [
             self.panels.matrix(A, start, n, units, height)
@@ -423,15 +420,14 @@ class MLP:
         if len(order) == 0:
             raise ValueError("order must name a row or more.")
         batch_size = min(operator.index(batch_size), len(order))
-        order, height = _read_only(np.ascontiguousarray(order, np.int64)), pad(batch_size, ROWS)
+        order = _read_only(np.ascontiguousarray(order, np.int64))
         sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
         if sparse:
             if not self.sparse or data.sparse.shape[1] != self.layer_units[0]:
                 raise ValueError("The sparse data was made for another network.")
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
-        workspace = self._take("train", batch_size, threads, sparse)
-        layout, A, D, gradients, groups, losses, items, shares, by_layers, job = workspace
+        workspace = job, *_ = self._take("train", batch_size, threads, sparse)
         self._held, epoch, x = None, kernels.epoch, data.x
         if sparse:
             epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)
@@ -445,9 +441,8 @@ class MLP:
         while start < len(order):
             began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.PIECE]), batch_size))
             loss = epoch(
-                job, layout, items, shares, data.X, x, data.Y, data.weights, data.n_samples, order, start, until,
-                batch_size, height, kind, step, self.parameters, self._copies, first, second, A, D, gradients, groups,
-                losses, threads, by_layers,
+                job, data.X, x, data.Y, data.weights, data.n_samples, order, start, until, batch_size, kind, step,
+                self.parameters, self._copies, first, second,
             )  # fmt: skip
             rows_a_second = (until - start) / (time.perf_counter() - began)
             job[kernels.PIECE] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
@@ -507,7 +502,7 @@ def _step(alpha):
 def _read_only(array):
     """A view that cannot be written to: the kernels are compiled for that, whatever the caller's array is."""
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
@@ -527,9 +522,8 @@ def _sparse_rows(X, dtype):
     if used.size and not (0 <= used.min() and used.max() < places):
         raise ValueError(f"X is not a valid sparse matrix: it has indices that are not from 0 to {places - 1}.")
     X = X.tocsr()
-    native = X.dtype in (np.float32, np.float64) and X.dtype.isnative
     return SparseRows(
-        np.ascontiguousarray(X.data, X.dtype if native else dtype),
+        np.ascontiguousarray(X.data, X.dtype if X.dtype in _DTYPES else dtype),
         np.ascontiguousarray(X.indices, np.int32),
         np.ascontiguousarray(X.indptr, np.int64),
         X.shape,
@@ -558,7 +552,9 @@ def _flat(X):
         return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data])
     flags = X.flags
     if flags.c_contiguous and flags.aligned:
-        return _read_only(X.reshape(-1)), _strides_of_rows(X.shape[1])
+        view = X.ravel()
+        view.setflags(write=False)
+        return view, _strides_of_rows(X.shape[1])
     if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
         X = X.copy()
     strides = [stride // X.itemsize for stride in X.strides]

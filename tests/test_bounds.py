@@ -59,16 +59,21 @@ def guard_what_the_network_allocates():
 
     def guarding(entry):
         names = list(inspect.signature(entry.function).parameters)
-        tables = [names.index(name) for name in ("layout", "items", "shares", "x", "order") if name in names]
+        tables = [names.index(name) for name in ("x", "order") if name in names]
 
         def call(*args):
             return entry(*[guarded(arg) if i in tables else arg for i, arg in enumerate(args)])
 
         return call
 
+    def guarding_all(method):
+        return lambda *args: tuple(map(guarded, method(*args)))
+
     numpy = types.SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | {"zeros": zeros, "empty": zeros})
     network.np = _panels.np = training.np = numpy
     _panels.Panels.zeros = lambda self, size: zeros(size, self.dtype)  # wherever a cache line starts
+    _panels.Panels._layout_for = guarding_all(_panels.Panels._layout_for)
+    _panels.Panels.shares = guarding_all(_panels.Panels.shares)
     for module in kernels, _sparse:
         module.epoch, module.predict = guarding(module.epoch), guarding(module.predict)
 
