@@ -35,6 +35,8 @@ _DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # The same for a single row that is predicted from the user's matrices.
 _ROW_IN_PARALLEL = 500_000
+# How many weights are drawn at a time.
+_DRAWN = 100_000
 # Seconds that an epoch stays in compiled code at a time, about: only in between Python notices a Ctrl-C.
 _PIECE_SECONDS = 0.1
 # Rows that a thread takes through all layers at a time when it predicts.
@@ -164,9 +166,11 @@ class MLP:
         """
         weights, biases = [], []
         for n, m in self.panels.shapes:
-            bound = np.sqrt(factor / (n + m))
-            weights.append(random_state.uniform(-bound, bound, (n, m)).astype(self.dtype, copy=False))
-            biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype, copy=False))
+            bound, W, some = np.sqrt(factor / (n + m)), np.empty((n, m), self.dtype), -(-_DRAWN // m)
+            for rows in range(0, n, some):  # all of them in float64 would be as large as W and its moments
+                W[rows : rows + some] = random_state.uniform(-bound, bound, (min(some, n - rows), m))
+            weights.append(W)
+            biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype))
         self.set_parameters(weights, biases)
 
     # ---- what goes in ----
