@@ -555,11 +555,12 @@ def test_rows_are_read_in_place(form, tmp_path):
 
 
 def test_initialize_draws_in_scikit_learns_order():
-    """Layer by layer, weights first, uniformly from +-sqrt(factor / (units in + units out))."""
-    for factor in 6.0, 2.0:
-        ours, rng, expected = MLP((4, 7, 3), dtype=np.float64), np.random.RandomState(11), []
+    """Layer by layer, weights first, uniformly from +-sqrt(factor / (units in + units out)), however many."""
+    assert network._DRAWN * 2 < 600 * 401 and 3 < network._DRAWN < 3 * 70_000  # in several parts
+    for layer_units, factor in ((4, 7, 3), 6.0), ((4, 7, 3), 2.0), ((600, 401, 3), 6.0), ((3, 70_000, 1), 2.0):
+        ours, rng, expected = MLP(layer_units, dtype=np.float64), np.random.RandomState(11), []
         ours.initialize(np.random.RandomState(11), factor)
-        for n, m in (4, 7), (7, 3):
+        for n, m in pairwise(layer_units):
             bound = math.sqrt(factor / (n + m))
             expected.append((rng.uniform(-bound, bound, (n, m)), rng.uniform(-bound, bound, m)))
         for W, b, (expected_W, expected_b) in zip(ours.weights, ours.biases, expected, strict=True):
@@ -730,6 +731,7 @@ BAD_NETWORKS = {
     "too many activations": (([3, 4, 2], ["relu", "relu"]), ValueError, "activation"),
     "an unknown output": (([3, 2], "relu", "relu"), ValueError, "output"),
     "half precision": (([3, 2], "relu", "softmax", np.float16), ValueError, "dtype"),
+    "another order of bytes": (([3, 2], "relu", "softmax", np.dtype(np.float32).newbyteorder()), ValueError, "dtype"),
     "whole numbers": (([3, 2], "relu", "softmax", int), ValueError, "dtype"),
 }
 
