@@ -350,7 +350,7 @@ def work(name):
         except Exception as error:  # whatever a peer cannot do here is told, and skipped
             reason = str(error).strip().splitlines() or [""]
             answer = {"error": f"{type(error).__name__}: {reason[0]}"}
-        print(json.dumps(answer), file=replies, flush=True)
+        print(json.dumps(answer, default=float), file=replies, flush=True)
 
 
 if __name__ == "__main__":

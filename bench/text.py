@@ -71,7 +71,7 @@ def fit(library, dtype):
     begin = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - begin
-    print(json.dumps([seconds / EPOCHS, before, peak(), model.loss_curve_]))
+    print(json.dumps([seconds / EPOCHS, before, peak(), model.loss_curve_], default=float))
 
 
 def main():

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse
+from scipy.special import xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -455,7 +456,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             score=score,
-            loss_type=self._loss_type(X, y, sample_weight),
+            loss_type=type(self._loss_type(X, y, sample_weight)(0) * 1),  # NumPy 1 makes float64 of float32 * int
             verbose=self.verbose,
         )
 
@@ -705,7 +706,11 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _loss_type(self, X, y, sample_weight):
-        return np.float64
+        """scikit-learn's: versions of SciPy differ in what the logarithm of float32 by a boolean is."""
+        if self._output_activation() != "softmax":
+            return np.float64
+        parts = [xlogy(np.ones(1, bool), np.ones(1, X.dtype))] + [sample_weight] * (sample_weight is not None)
+        return np.result_type(*(part.dtype for part in parts)).type
 
     def _score(self, outputs, y, sample_weight):
         """scikit-learn's accuracy_score, without its checks: they take longer than an epoch of a small network."""

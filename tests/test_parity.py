@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import scipy
 import sklearn
 import sklearn.neural_network
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -308,10 +309,22 @@ def test_lbfgs_float32(task, y_dtype):
         parameters = parameters | {"activation": "tanh", "hidden_layer_sizes": (7,)}
         ours, theirs = (train(library, task, how, **parameters) for library in (fastmlp, sklearn.neural_network))
         assert dtypes(ours) == dtypes(theirs)
-        if parse_version(sklearn.__version__) >= parse_version("1.9"):  # before, a classifier's may be float32
+        if parse_version(scipy.__version__) >= parse_version("1.15"):  # before, SciPy made float64 of it
             assert type(ours["loss_"]) is type(theirs["loss_"])
         assert ours["n_iter_"] == theirs["n_iter_"]
         assert ours["loss_"] == pytest.approx(theirs["loss_"], rel=1e-4)
+
+
+@pytest.mark.parametrize("how", [fit, fit_weighted])
+@pytest.mark.parametrize("task", GRID_TASKS)
+def test_types_of_losses(task, how):
+    """Those of scikit-learn, whatever SciPy makes of float32: the first epoch's, the last one's and the best."""
+    task = TASKS[task]
+    y = task.y.astype(np.float32) if task.estimator == "MLPRegressor" else task.y
+    task = task._replace(X=task.X.astype(np.float32), y=y)
+    found = [train(library, task, how, max_iter=2) for library in (fastmlp, sklearn.neural_network)]
+    ours, theirs = ([type(x[name]) for name in ("loss_", "best_loss_")] + [type(x["loss_curve_"][0])] for x in found)
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("X_dtype", [np.float32, np.float16, np.int64, np.uint8, bool])
