@@ -125,7 +125,8 @@ def fit(seed=0):
     rng = np.random.default_rng(seed)
     X, y = rng.standard_normal((1000, 64)).astype(np.float32), rng.integers(0, 10, 1000)
     model = MLPClassifier(max_iter=3, random_state=seed, early_stopping=True).fit(X, y)
-    return *(a.tobytes() for a in model.coefs_ + model.intercepts_), model.predict_proba(X).tobytes(), model.loss_.hex()
+    parameters = [parameter.tobytes() for parameter in model.coefs_ + model.intercepts_]
+    return *parameters, model.predict_proba(X).tobytes(), float(model.loss_).hex()
 
 
 def fork(function):
