@@ -48,6 +48,7 @@ class _Pipeline(CompilerBase):
         return [manager]
 
 
+# a parallel loop is made by passes that count on the others
 _PARALLEL_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _OPTIONS = _PARALLEL_OPTIONS | {"pipeline_class": _Pipeline}
 

@@ -45,6 +45,11 @@ def _tell_skl2onnx():
         register_onnx()
 
 
+def _scalar_type(dtype):
+    """What a number of this dtype is after some arithmetic with Python's: NumPy 1 makes float64 of float32."""
+    return type(dtype.type(0) * 1)
+
+
 class BaseMultilayerPerceptron(BaseEstimator, ABC):
     """What both estimators share: everything but targets and decisions."""
 
@@ -348,8 +353,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             tol=self.tol,
         )
         self.coefs_, self.intercepts_ = unflatten(result.x, network.panels.shapes)
-        loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype).type
-        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), loss_type(result.fun)
+        loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype)
+        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), _scalar_type(loss_type)(result.fun)
         if network.dtype != np.float64:
             self._network = self._network_of(network.layer_units, np.float64, network.sparse)
             self._network.set_parameters(self.coefs_, self.intercepts_)
@@ -456,7 +461,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             score=score,
-            loss_type=type(self._loss_type(X, y, sample_weight)(0) * 1),  # NumPy 1 makes float64 of float32 * int
+            loss_type=_scalar_type(self._loss_type(X, y, sample_weight)),
             verbose=self.verbose,
         )
 
@@ -708,9 +713,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     def _loss_type(self, X, y, sample_weight):
         """scikit-learn's: versions of SciPy differ in what the logarithm of float32 by a boolean is."""
         if self._output_activation() != "softmax":
-            return np.float64
+            return np.dtype(np.float64)
         parts = [xlogy(np.ones(1, bool), np.ones(1, X.dtype))] + [sample_weight] * (sample_weight is not None)
-        return np.result_type(*(part.dtype for part in parts)).type
+        return np.result_type(*(part.dtype for part in parts))
 
     def _score(self, outputs, y, sample_weight):
         """scikit-learn's accuracy_score, without its checks: they take longer than an epoch of a small network."""
@@ -940,7 +945,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     def _loss_type(self, X, y, sample_weight):
         parts = [X, y] if sample_weight is None else [X, y, sample_weight]
-        return np.result_type(*(part.dtype for part in parts)).type
+        return np.result_type(*(part.dtype for part in parts))
 
     def _score(self, outputs, y, sample_weight):
         """scikit-learn's r2_score, without its checks: they take longer than an epoch of a small network."""

@@ -167,7 +167,7 @@ class MLP:
         weights, biases = [], []
         for n, m in self.panels.shapes:
             bound, W, some = np.sqrt(factor / (n + m)), np.empty((n, m), self.dtype), -(-_DRAWN // m)
-            for rows in range(0, n, some):  # all of them in float64 would be as large as W and its moments
+            for rows in range(0, n, some):  # all of them at once would be in float64 first
                 W[rows : rows + some] = random_state.uniform(-bound, bound, (min(some, n - rows), m))
             weights.append(W)
             biases.append(random_state.uniform(-bound, bound, m).astype(self.dtype))
@@ -556,7 +556,7 @@ def _flat(X):
         return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data])
     flags = X.flags
     if flags.c_contiguous and flags.aligned:
-        view = X.ravel()
+        view = X.ravel()  # a view of its own: _read_only would make another, and one row is predicted in 4 us
         view.setflags(write=False)
         return view, _strides_of_rows(X.shape[1])
     if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
