@@ -29,6 +29,7 @@ NUMBAS_LAYERS = "omp", "tbb", "workqueue"
 
 def interrupted(seconds, fit, *data):
     """Call fit with a Ctrl-C after so many seconds. Returns how long that took to be answered, and the warnings."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background commands ignore it
     sent = []
 
     def send():
