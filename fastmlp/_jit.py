@@ -35,7 +35,7 @@ _NEEDLESS_PASSES = {
     "DeadBranchPrune", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "LiteralPropagationSubPipelinePass",
     "LiteralUnroll", "MakeFunctionToJitFunction", "NopythonRewrites", "WithLifting",
 }  # fmt: skip
-_FILES = "_jit.py", "_kernels.py", "_row.py", "_sparse.py", "_tile.py"
+_FILES = "_jit.py", "_kernels.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 
@@ -103,7 +103,7 @@ class _Cache(FunctionCache):
 
 
 def _cached(function, **options):
-    dispatcher = numba.njit(**_OPTIONS, **options)(function)
+    dispatcher = numba.njit(**_OPTIONS | options)(function)
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:  # no place can be written to: compiled anew in each process
@@ -214,13 +214,13 @@ def _uninterrupted():
 
 
 @contextlib.contextmanager
-def _compiling():
+def _compiling(vectorize):
     """Numba's settings while it compiles our kernels, which nobody else's functions must be compiled with.
 
-    Tiles are vectors already, so LLVM need not look for others (a fifth of the time), and all objects that Numba makes
-    stay, so Python need not look for garbage (a tenth).
+    Tiles are vectors already, so LLVM need mostly not look for others (a fifth of the time), and all objects that Numba
+    makes stay, so Python need not look for garbage (a tenth).
     """
-    settings = {"OPT": type(config.OPT)(1), "LOOP_VECTORIZE": 0, "SLP_VECTORIZE": 0}
+    settings = {"OPT": type(config.OPT)(1), "LOOP_VECTORIZE": int(vectorize), "SLP_VECTORIZE": 0}
     with global_compiler_lock:  # no other thread compiles
         before, collecting = {name: getattr(config, name) for name in settings}, gc.isenabled()
         gc.disable()
@@ -234,32 +234,42 @@ def _compiling():
 
 
 class Entry:
-    """A function that Python calls. Before a call with arrays of new types, its kernels are compiled or loaded."""
+    """A function that Python calls. Before a call with arrays of new types, its kernels are compiled or loaded.
 
-    def __init__(self, function, types_of_names):
-        self.dispatcher, self.function, self.types_of_names = _cached(function), function, types_of_names
+    LLVM looks for vectors in its loops if `vectorize`; other options are Numba's.
+    """
+
+    def __init__(self, function, types_of_names, vectorize=False, **options):
+        self.dispatcher, self.function, self.types_of_names = _cached(function, **options), function, types_of_names
+        self._vectorize = vectorize
         self._kernels, self._loaded = list(_kernels_in(function)), set()
         names = list(inspect.signature(function).parameters)
         opened = {t.dtype: names.index(n) for n, t in types_of_names.items() if n in names and _is_open(t)}
         self._open, self._positions = list(opened), list(opened.values())
 
-    def __call__(self, *args):
+    def prepare(self, *args):
+        """Compile or load what a call with such arguments runs, if this has not been done."""
         dtypes = tuple([args[i].dtype for i in self._positions])
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
             _threads.start()  # older Numba does not start the threads that code from its cache calls, and crashes
-            with _compiling():
+            with _compiling(self._vectorize):
                 for kernel in self._kernels:
                     kernel.load(bound)
                 with _uninterrupted():
                     self.dispatcher.compile(tuple(map(numba.typeof, args)))
             self._loaded.add(dtypes)
+
+    def __call__(self, *args):
+        # looked up here, too: for one row's prediction, calling `prepare` each time would cost 4 %
+        if tuple([args[i].dtype for i in self._positions]) not in self._loaded:
+            self.prepare(*args)
         return self.dispatcher(*args)
 
 
-def entry(types_of_names):
+def entry(types_of_names, **options):
     """Decorate a function that becomes an `Entry`."""
-    return lambda function: Entry(function, types_of_names)
+    return lambda function: Entry(function, types_of_names, **options)
 
 
 def variant(value, suffix, **others):

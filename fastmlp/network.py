@@ -14,6 +14,7 @@ import numpy as np
 from fastmlp import _kernels as kernels
 from fastmlp import _row, _sparse, _threads
 from fastmlp._panels import Panels, pad
+from fastmlp._shuffle import shuffle
 from fastmlp._tile import ROWS
 
 HIDDEN = {
@@ -470,6 +471,7 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
     sparse : bool, default=False
         Whether to prepare for sparse `X` too.
     """
+    shuffle(np.random.RandomState(0), np.arange(2))
     for dtype in dtypes:
         network, Y = MLP([1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from fastmlp import _kernels as kernels
+from fastmlp import _shuffle
 from fastmlp._panels import Panels
 
 
@@ -279,7 +280,7 @@ def train(
     try:
         while history.n_iter < max_iter:
             if shuffle:
-                random_state.shuffle(rows)
+                _shuffle.shuffle(random_state, rows)
             loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows))
             history.n_iter += 1
             history.t += len(rows)

@@ -138,7 +138,7 @@ def test_second_process_compiles_nothing(kept):
     assert files(cache) == before
 
 
-COMPILED = ["_jit.py", "_kernels.py", "_row.py", "_sparse.py", "_tile.py"]
+COMPILED = ["_jit.py", "_kernels.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"]
 
 
 def test_all_compiled_code_is_in_these_files():
