@@ -29,7 +29,8 @@ Memory, passed on as pointers (T is float32 or float64)
     M, V         T, like P: velocity or first moments, second moments   G     T, like P, for each group: gradients
     room         T, for each thread, CHUNK rows of a panel: the gradient of a work item, or rows of W_i'
     A, D         T, activations and deltas of a batch
-    X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements
+    X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements;
+                 where threads share its rows, whole panels of columns are read in it, others as A_0, a copy
     Y            T, targets, row by row; for softmax the number of the class of each row
     weights      T, a weight for each row, or one for all
     order        int64, the rows of X in the order they are used
@@ -76,6 +77,7 @@ from fastmlp._tile import (
     row_max,
     row_sum,
     row_totals,
+    rows_at,
     skip,
     sqrt,
     store,
@@ -90,8 +92,9 @@ from fastmlp._tile import (
 )
 
 # columns of the layout: units of layer i, its f, where A_i starts in A, delta_i in D, b_i in P, W_i in P or Q, W_i'
-# in the other or -1 if nowhere, and whether it is W_i' that stands in P
-UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, COLUMNS = range(9)
+# in the other or -1 if nowhere, and whether it is W_i' that stands in P; of the input, how many columns are read where
+# X has them, where X is, and where the places of a batch's rows in it are
+UNITS, ACTIVATION, VALUES, DELTAS, BIASES, WEIGHTS, COPY, TRANSPOSED, IN_PLACE, X_AT, PLACES_AT, COLUMNS = range(12)
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
 # layers of at most so many units are few columns: they go forward by dot products, and a vector serves as many rows
 FEW = 4
@@ -166,20 +169,29 @@ def product(tile, left, a, height, right, b, n, panel):
 
 @kernel
 def gather(layout, X, x, order, ordered, start, count, first, height, A):
-    """A_0[first + r] = X[order[start + r]], or X[start + r], for r < count; 0 in what is left of the last tile."""
+    """A_0[first + r] = X[order[start + r]], or X[start + r], for r < count; 0 in what is left of the last tile.
+
+    Of columns that are read where X has them, only where each row is; rows that are not there are the last one again.
+    """
     n, panel, width = cell(layout, 0, UNITS), VECS * lanes(A), lanes(A)
-    for r in range(padded(count, ROWS)):
-        to = at(cell(layout, 0, VALUES), height, first + r, 0, panel)
-        row = start + r
-        if r < count and ordered > 0:
-            row = order[row]
-        source, units = x[0] + row * x[1], n if r < count else 0
-        for c in range(0, n, width):
-            if x[2] == 1 or units == 0:
-                store(load_part(A, X, source + c, units - c), A, at(to, height, 0, c, panel), 0)
-            else:
-                for k in range(c, min(n, c + width)):
-                    A[at(to, height, 0, k, panel)] = X[source + k * x[2]]
+    in_place, places = cell(layout, 0, IN_PLACE), memory(x, cell(layout, 0, PLACES_AT))
+    for tile in range(0, count, ROWS):
+        if in_place > 0:
+            for r in range(tile, tile + ROWS):
+                places[first + r] = x[0] + order[start + min(r, count - 1)] * x[1]
+        for c in range(in_place, n, width):
+            to = at(cell(layout, 0, VALUES), height, first + tile, c, panel)
+            for r in range(tile, tile + ROWS):
+                row, units = start + r, n - c if r < count else 0
+                if r < count and ordered > 0:
+                    row = order[row]
+                source = x[0] + row * x[1]
+                if x[2] == 1 or units == 0:
+                    store(load_part(A, X, source + c, units), A, to, 0)
+                else:
+                    for k in range(c, min(n, c + width)):
+                        A[to + k - c] = X[source + k * x[2]]
+                to += panel
 
 
 @inlined
@@ -237,19 +249,27 @@ def _forward(vecs):
         floor = number(A, 0 if f == RELU else -np.inf)
         W, w, w_height = weights_forward(layout, i, P, Q, lanes(A))
         w = at(w, w_height, 0, c, panel)
-        for k in range(0, n, CHUNK):
+        in_place, X = cell(layout, i - 1, IN_PLACE), memory(A, cell(layout, i - 1, X_AT))
+        places, end = memory(layout, cell(layout, i - 1, PLACES_AT)), 0
+        while end < n:
+            k, end = end, min(end + CHUNK, in_place if end < in_place else n)
             for r in range(first, last, ROWS):
                 out = at(cell(layout, i, VALUES), height, r, c, panel)
                 if k == 0:
                     z = load(P, cell(layout, i, BIASES) + c, 0, ROWS, vecs)
                 else:
                     z = load(A, out, panel, ROWS, vecs)
-                a = at(cell(layout, i - 1, VALUES), height, r, k, panel)
-                z = product(z, A, a, height, W, w + k * panel, min(CHUNK, n - k), panel)
-                if k + CHUNK >= n:
+                if k < in_place:
+                    rows = rows_at(places, r)
+                    for q in range(k, end):
+                        z = outer(z, X, q, rows, W, w + q * panel)
+                else:
+                    a = at(cell(layout, i - 1, VALUES), height, r, k, panel)
+                    z = product(z, A, a, height, W, w + k * panel, end - k, panel)
+                if end == n:
                     z = maximum(z, floor)
                 store(z, A, out, panel)
-                if k + CHUNK >= n and (f == LOGISTIC or f == TANH or f == EXP):
+                if end == n and (f == LOGISTIC or f == TANH or f == EXP):
                     activate(f, A, out, vecs * lanes(A))
 
     return _jit.kernel(TYPES, f"forward_{vecs}")(forward)
@@ -509,21 +529,32 @@ def _gradient(vecs):
 
         For rows k_first..k_last of it and the tile's columns from c; to G, from offset g on.
         """
-        panel = VECS * lanes(A)
-        values, deltas = cell(layout, i - 1, VALUES), cell(layout, i, DELTAS)
-        left, at_left, right, at_right = A, values, D, deltas
-        if cell(layout, i, TRANSPOSED):
-            left, at_left, right, at_right = D, deltas, A, values
+        panel, transposed = VECS * lanes(A), cell(layout, i, TRANSPOSED)
+        in_place, X = cell(layout, i - 1, IN_PLACE), memory(A, cell(layout, i - 1, X_AT))
+        places = memory(layout, cell(layout, i - 1, PLACES_AT))
+        left, at_left, right, at_right = A, cell(layout, i - 1, VALUES), D, cell(layout, i, DELTAS)
+        left_in_place, right_in_place = X, D
+        if transposed:
+            left, at_left, right, at_right = right, at_right, left, at_left
+            left_in_place, right_in_place = D, X
         for row in range(first, max(last, first + 1), CHUNK):
-            b, rows = at(at_right, height, row, c, panel), min(CHUNK, last - row) * panel
+            b, rows = at(at_right, height, row, c, panel), min(CHUNK, last - row)
             for k in range(k_first, k_last, ROWS):
                 a, out = at(at_left, height, row, k, panel), g + (k - k_first) * panel
                 if row == first:
                     sum_ = zeros(A, ROWS, vecs)
                 else:
                     sum_ = load(G, out, panel, ROWS, vecs)
-                for r in range(0, rows, panel):
-                    sum_ = outer(sum_, left, a + r, 1, right, b + r)
+                if (c if transposed else k) >= in_place:
+                    for r in range(0, rows * panel, panel):
+                        sum_ = outer(sum_, left, a + r, 1, right, b + r)
+                else:
+                    for r in range(0, rows * panel, panel):
+                        place = places[row + r // panel]
+                        in_left, in_right = place + k, b + r
+                        if transposed:
+                            in_left, in_right = a + r, place + c
+                        sum_ = outer(sum_, left_in_place, in_left, 1, right_in_place, in_right)
                 store(sum_, G, out, panel)
 
     return _jit.kernel(TYPES, f"gradient_{vecs}")(gradient)
@@ -935,6 +966,7 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     job[ORDER_AT], job[Q_AT], job[M_AT], job[V_AT] = address(order), address(Q), address(M), address(V)
     job[WEIGHT_STRIDE], job[BATCH], job[ALL], job[KIND], job[SIZE] = weight_stride, batch_size, n, kind, len(P)
     job[NEXT], job[UNTIL], threads = first, until, job[THREADS]
+    memory(pointer(job), job[LAYOUT_AT])[X_AT] = address(X)
     while job[NEXT] < until:
         if threads > 1 and job[ALONE] == 0:
             before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0

@@ -164,9 +164,17 @@ class Panels:
         The more groups, the more gradients must be added up: that must stay well below the activations and deltas that
         would have to move between threads otherwise. And a group must be worth a thread's while.
         """
-        moved = 2 * batch_size * sum(self.layer_units)
+        moved = 2 * batch_size * sum(self.layer_units[1:])
         most = min(batch_size // _GROUP_ROWS, moved // (2 * self._size), _GROUPS)
         return 1 << max(0, most.bit_length() - 1)
+
+    def in_place(self, batch_size):
+        """How many columns of X are read where X has them, if its rows are of the parameters' dtype: whole panels.
+
+        Not where a thread keeps the rows it has gathered to itself, as it is then faster to have them in panels.
+        """
+        few = self.layer_units[1] <= kernels.FEW
+        return 0 if few or self.groups(batch_size) > 1 else self.layer_units[0] // self.panel * self.panel
 
     # ---- arrays ----
 
@@ -220,7 +228,8 @@ class Panels:
             costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layout, values, deltas = self._layout_for(height, sparse)
         gradients = threads * kernels.CHUNK * self.panel + groups * self._size * (groups > 1)
-        losses = np.zeros(height + len(self.items))
+        losses, places = np.zeros(height + len(self.items)), np.zeros(height, np.int64)
+        layout[0, kernels.PLACES_AT] = places.ctypes.data
         A, D, G = map(self.zeros, (values, deltas, gradients))
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
         arrays = {
@@ -231,7 +240,7 @@ class Panels:
             kernels.LAYERS: len(self.shapes), kernels.ITEM_COUNT: len(items), kernels.HEIGHT: height,
             kernels.GROUPS: groups, kernels.THREADS: threads, kernels.BY_LAYERS: by_layers,
         }  # fmt: skip
-        return _job(arrays, numbers), *arrays.values()
+        return _job(arrays, numbers), *arrays.values(), places
 
     def workspace_to_sort(self, count, threads):
         """Room for so many nonzeros of a batch in another order: where each thread's blocks start, places, amounts."""

@@ -758,18 +758,20 @@ def store_part(typingctx, tile, memory, start, count):
 
 
 @intrinsic
-def outer(typingctx, tile, x, x_start, x_stride, y, y_start):
-    """tile[r, c] + x[x_start + r * x_stride] * y[y_start + c]: one fused multiply-add a number.
+def outer(typingctx, tile, x, x_start, rows, y, y_start):
+    """tile[r, c] + x[x_start + r * rows] * y[y_start + c]: one fused multiply-add a number.
 
+    `rows` says how far apart the rows of x are, or where each one is, as `rows_at` makes it: then that is rows[r].
     The numbers of x are converted to the tile's type.
     """
-    x_type = x.dtype
+    x_type, apart = x.dtype, isinstance(rows, types.Integer)
 
     def codegen(context, builder, sig, args):
-        value, x, x_start, x_stride, y, y_start = args
+        value, x, x_start, rows, y, y_start = args
         row = [_load(builder, tile, y, builder.add(y_start, INT64(v * tile.lanes))) for v in range(tile.vecs)]
         for r in range(tile.rows):
-            offset = builder.add(x_start, builder.mul(x_stride, INT64(r)))
+            row_start = builder.mul(rows, INT64(r)) if apart else builder.extract_value(rows, r)
+            offset = builder.add(x_start, row_start)
             scalar = context.cast(builder, builder.load(builder.gep(x, [offset])), x_type, tile.dtype)
             scalar = _splat(builder, tile, scalar)
             for v in range(tile.vecs):
@@ -778,7 +780,21 @@ def outer(typingctx, tile, x, x_start, x_stride, y, y_start):
                 value = builder.insert_value(value, total.value, i)
         return value
 
-    return tile(tile, x, types.int64, types.int64, y, types.int64), codegen
+    return tile(tile, x, types.int64, types.int64 if apart else rows, y, types.int64), codegen
+
+
+@intrinsic
+def rows_at(typingctx, places, first):
+    """Where ROWS rows are: places[first + r]."""
+
+    def codegen(context, builder, sig, args):
+        value = ir.Constant(ir.ArrayType(INT64, ROWS), ir.Undefined)
+        for r in range(ROWS):
+            place = builder.load(builder.gep(args[0], [builder.add(args[1], INT64(r))]))
+            value = builder.insert_value(value, place, r)
+        return value
+
+    return types.UniTuple(types.int64, ROWS)(types.CPointer(types.int64), types.int64), codegen
 
 
 def _arguments(types_, formula):

@@ -432,7 +432,9 @@ class MLP:
                 raise ValueError("The sparse data was made for another network.")
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
-        workspace = job, *_ = self._take("train", batch_size, threads, sparse)
+        workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
+        readable = not sparse and data.X.dtype == self.dtype and data.x[2] == 1
+        layout[0, kernels.IN_PLACE] = self.panels.in_place(batch_size) if readable else 0
         self._held, epoch, x = None, kernels.epoch, data.x
         if sparse:
             epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)

@@ -153,6 +153,7 @@ def check(
         "one row": n == 1,
         "batches of one row": batch_size == 1,
         "weights": weighted,
+        "X read in place": density is None and data.x[2] == 1 and ours.panels.in_place(min(batch_size, n)) > 0,
         "logistic regression": len(layer_units) == 2 and output == "logistic",
     }
     SEEN.update(name for name, is_so in cases.items() if is_so)
@@ -165,7 +166,7 @@ def check_many(count, seed):
     network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = 0
     checks = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))(check)
     hypothesis.seed(seed)(checks)()
-    assert SEEN["all"] >= count and len(SEEN) == 13
+    assert SEEN["all"] >= count and len(SEEN) == 14
 
 
 CASES = [(300, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
 from fastmlp import _kernels as kernels
-from fastmlp import _panels, network, training
+from fastmlp import _panels, _threads, network, training
 from fastmlp._tile import VECS, lanes_of
 from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam, History
@@ -458,6 +458,28 @@ def test_odd_shapes(layer_units, n, batch_size, rows, dtype, activations, output
         assert loss == pytest.approx(expected, rel=near["rtol"], abs=near["atol"])
     assert_near_twin(ours, twin, **near)
     assert_near([ours.predict(X)], [twin.forward(X)[-1]], dtype, **near)
+
+
+@dtypes
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("hidden", [(100,), (128,), (17,), (5,), (300, 40)])
+def test_what_is_read_in_place_is_what_would_be_copied(hidden, threads, dtype, monkeypatch):
+    """In rows that are contiguous, X is read where it is, but for some columns; others are copied: the same bits."""
+    monkeypatch.setattr(network, "_TRAIN_IN_PARALLEL", 0)
+    monkeypatch.setattr(_threads, "count", lambda: threads)
+    columns = 0
+    for n, batch_size in product([33, 64, 100, 257, 784], [1, 7, 32, 128]):
+        rng, parameters = np.random.RandomState(0), []
+        X, y = rng.standard_normal((150, n)).astype(dtype), rng.randint(3, size=150)
+        for memory in X, X[::-1].copy()[::-1], np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2]:
+            ours = MLP((n, *hidden, 3), dtype=dtype)
+            ours.initialize(np.random.RandomState(0))
+            data, optimizer = ours.data(memory, y), Adam(ours)
+            losses = [ours.train_epoch(data, optimizer, batch_size, 0.01) for _ in range(2)]
+            parameters.append((losses, ours.parameters.tobytes()))
+        assert parameters.count(parameters[0]) == len(parameters)
+        columns += ours.panels.in_place(batch_size)
+    assert columns > 0
 
 
 @dtypes

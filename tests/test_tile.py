@@ -55,6 +55,7 @@ from fastmlp._tile import (
     row_max,
     row_sum,
     row_totals,
+    rows_at,
     skip,
     sqrt,
     store,
@@ -370,6 +371,26 @@ def test_outer(rows, vecs, dtype):
         column = x[x_start + x_stride * np.arange(rows)]
         expected = tile + np.outer(column, y[y_start : y_start + width])
         add_outer(tile.reshape(-1), x, x_start, x_stride, y, y_start)
+        assert_same(tile, expected)
+
+
+@dtypes
+@shapes
+def test_outer_of_rows_anywhere(rows, vecs, dtype):
+    """tile[r, c] + x[start + places[first + r]] * y[y_start + c], exact on whole numbers."""
+
+    @njit
+    def add_outer(tile, x, x_start, places, first, y, y_start):
+        t = pointer(tile)
+        width, at = vecs * lanes(t), rows_at(pointer(places), first)
+        store(outer(load(t, 0, width, rows, vecs), pointer(x), x_start, at, pointer(y), y_start), t, 0, width)
+
+    width, rng = columns_of(dtype, vecs), np.random.RandomState(0)
+    x, y, places = counting(50, dtype), counting(width + 4, dtype), rng.randint(45, size=ROWS + 3)
+    for x_start, first, y_start in product([0, 5], [0, 3], [0, 4]):
+        tile = counting(rows * width, dtype).reshape(rows, width)
+        expected = tile + np.outer(x[x_start + places[first:][:rows]], y[y_start : y_start + width])
+        add_outer(tile.reshape(-1), x, x_start, places, first, y, y_start)
         assert_same(tile, expected)
 
 
