@@ -34,7 +34,7 @@ def swap(rows_, state_, numbers_):
     while mask < last:
         mask = 2 * mask + 1
     while last > 0:
-        if used == WORDS:
+        if used >= WORDS:
             for k in range(WORDS - SHIFT):
                 state[k] = next_word(state[k], state[k + 1], state[k + SHIFT])
             for k in range(WORDS - SHIFT, WORDS - 1):
