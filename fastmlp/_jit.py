@@ -230,6 +230,9 @@ def _compiling(vectorize):
         finally:
             vars(config).update(before)
             if collecting:
+                if gc.get_freeze_count() == 0:  # all objects become old without a look at each, a twentieth of the time
+                    gc.freeze()
+                    gc.unfreeze()
                 gc.enable()
 
 

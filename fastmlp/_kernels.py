@@ -30,7 +30,7 @@ Memory, passed on as pointers (T is float32 or float64)
     room         T, for each thread, CHUNK rows of a panel: the gradient of a work item, or rows of W_i'
     A, D         T, activations and deltas of a batch
     X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements;
-                 where threads share its rows, whole panels of columns are read in it, others as A_0, a copy
+                 some of its columns may be read where they are, whole panels (IN_PLACE); A_0 has copies of the others
     Y            T, targets, row by row; for softmax the number of the class of each row
     weights      T, a weight for each row, or one for all
     order        int64, the rows of X in the order they are used
@@ -196,7 +196,7 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
 
 @inlined
 def fetch_rows(X, x, order, first, last, n):
-    """Have rows order[first:last] of X brought to this core's cache, to be gathered soon."""
+    """Have rows order[first:last] of X brought to this core's cache, to be read soon."""
     for r in range(first, last):
         row = x[0] + order[r] * x[1]
         for o in range(row, row + n, lanes(X)):
