@@ -51,12 +51,14 @@ class _Optimizer:
 
     def __getstate__(self):
         state = {name: getattr(self, name) for name in (*self.parameters, *self.progress, *self.moments)}
-        return state | {"layer_units": self._panels.layer_units, "dtype": self._panels.dtype.name}
+        panels = self._panels
+        return state | {"layer_units": panels.layer_units, "dtype": panels.dtype.name, "sparse": panels.sparse}
 
     def __setstate__(self, state):
         layer_units = state["layer_units"]
         hidden = [kernels.IDENTITY] * (len(layer_units) - 1)  # a layout of the same shapes: moments have no activations
-        network = types.SimpleNamespace(panels=Panels(layer_units, hidden, np.dtype(state["dtype"])))
+        panels = Panels(layer_units, hidden, np.dtype(state["dtype"]), state.get("sparse", False))  # old ones do not say
+        network = types.SimpleNamespace(panels=panels)
         self.__dict__.update(self.from_state(network, state).__dict__)
 
     def _unpacked(self, flat):

@@ -338,8 +338,8 @@ def test_nothing_beyond_the_data_is_read():
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
 def test_training_goes_on_after_a_copy(how):
-    """Of network, data and optimizer, together, with the same bits."""
-    rng, layer_units = np.random.RandomState(7), (90, 12, 3)
+    """Of network, data and optimizer, together, with the same bits; made for dense X, W_1 would be stored transposed."""
+    rng, layer_units = np.random.RandomState(7), (90, 8, 3)
     ours = draw_network(rng, layer_units)
     dense, Y = draw_rows(rng, layer_units, "softmax", 40)
     mine = ours, ours.data(csr(dense), Y), Adam(ours)
