@@ -23,6 +23,7 @@ import numba
 from numba import types
 from numba.core import cgutils, config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -52,7 +53,14 @@ class _Pipeline(CompilerBase):
 _PARALLEL_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _OPTIONS = _PARALLEL_OPTIONS | {"pipeline_class": _Pipeline}
 
-inlined = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+def inlined(function):
+    """Decorate a function that disappears in its callers."""
+    dispatcher = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
+    template = dispatcher.get_call_template  # Numba would compile it anew for each constant that it is called with
+    dispatcher.get_call_template = lambda args, kws: template([types.unliteral(t) for t in args], kws)
+    return dispatcher
+
+
 parallel = numba.njit(**_PARALLEL_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
 
 
@@ -213,22 +221,31 @@ def _uninterrupted():
             handler(*came[0])
 
 
+def _set_data_layout(library, module):
+    """What is left of Numba's `CPUCodeLibrary._optimize_functions` without the optimisation."""
+    module.data_layout = library.codegen._data_layout
+
+
 @contextlib.contextmanager
 def _compiling(vectorize):
     """Numba's settings while it compiles our kernels, which nobody else's functions must be compiled with.
 
     Tiles are vectors already, so LLVM need mostly not look for others (a fifth of the time), and all objects that Numba
-    makes stay, so Python need not look for garbage (a tenth).
+    makes stay, so Python need not look for garbage (a tenth). Numba optimises functions by themselves and then all of a
+    module; the second is enough (a twentieth).
     """
     settings = {"OPT": type(config.OPT)(1), "LOOP_VECTORIZE": int(vectorize), "SLP_VECTORIZE": 0}
     with global_compiler_lock:  # no other thread compiles
         before, collecting = {name: getattr(config, name) for name in settings}, gc.isenabled()
+        optimize_functions = CPUCodeLibrary._optimize_functions
         gc.disable()
         try:
             vars(config).update(settings)
+            CPUCodeLibrary._optimize_functions = _set_data_layout
             yield
         finally:
             vars(config).update(before)
+            CPUCodeLibrary._optimize_functions = optimize_functions
             if collecting:
                 if gc.get_freeze_count() == 0:  # all objects become old without a look at each, a twentieth of the time
                     gc.freeze()
