@@ -53,6 +53,7 @@ class _Pipeline(CompilerBase):
 _PARALLEL_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _OPTIONS = _PARALLEL_OPTIONS | {"pipeline_class": _Pipeline}
 
+
 def inlined(function):
     """Decorate a function that disappears in its callers."""
     dispatcher = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)

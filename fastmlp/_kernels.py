@@ -19,10 +19,12 @@ reads and steps its own panels alone.
 
 A matrix is stored as panels: as many columns as a tile is wide, row after row; `at` is the whole rule. Heights are
 padded to whole tiles and widths to whole panels with numbers that change nothing (0, or a bias of -1e30 where f(0) is
-not 0), so that no loop has a mask or a remainder. The way forward needs rows of W_i and the way back rows of W_i', so
-of each W_i there is a copy that is transposed; the one that is stored with the moments is the one with fewer tiles. Of
-the largest there is none, as all that is moved costs more than arithmetic there: the way back transposes some rows at a
-time. `layout` is a table with a line for each layer, its columns below.
+not 0), so that no loop has a mask or a remainder. Only gradients spare the padding, as small networks would spend much
+of a batch on it: their last rows may be half a tile, and steps go as far as there are weights. The way forward needs
+rows of W_i and the way back rows of W_i', so of each W_i there is a copy that is transposed; the one that is stored
+with the moments is the one with fewer tiles. Of the largest there is none, as all that is moved costs more than
+arithmetic there: the way back transposes some rows at a time. `layout` is a table with a line for each layer, its
+columns below.
 
 Memory, passed on as pointers (T is float32 or float64)
     P            T, weights and biases of all layers, as panels         Q     T, the transposed copies
@@ -523,7 +525,7 @@ def predict_rows(layout, layers, X, x, order, ordered, start, count, first, heig
 # ---- gradients --------------------------------------------------------------------------------------------------
 
 
-def _gradient(vecs):
+def _gradient(rows, vecs):
     def gradient(layout, i, c, k_first, k_last, first, last, height, A, D, G, g):
         """A_{i-1}' delta_i over rows first..last of the batch, or delta_i' A_{i-1} where W_i' stands in P.
 
@@ -538,18 +540,18 @@ def _gradient(vecs):
             left, at_left, right, at_right = right, at_right, left, at_left
             left_in_place, right_in_place = D, X
         for row in range(first, max(last, first + 1), CHUNK):
-            b, rows = at(at_right, height, row, c, panel), min(CHUNK, last - row)
-            for k in range(k_first, k_last, ROWS):
+            b, end = at(at_right, height, row, c, panel), min(CHUNK, last - row) * panel
+            for k in range(k_first, k_last, rows):
                 a, out = at(at_left, height, row, k, panel), g + (k - k_first) * panel
                 if row == first:
-                    sum_ = zeros(A, ROWS, vecs)
+                    sum_ = zeros(A, rows, vecs)
                 else:
-                    sum_ = load(G, out, panel, ROWS, vecs)
+                    sum_ = load(G, out, panel, rows, vecs)
                 if (c if transposed else k) >= in_place:
-                    for r in range(0, rows * panel, panel):
+                    for r in range(0, end, panel):
                         sum_ = outer(sum_, left, a + r, 1, right, b + r)
                 else:
-                    for r in range(0, rows * panel, panel):
+                    for r in range(0, end, panel):
                         place = places[row + r // panel]
                         in_left, in_right = place + k, b + r
                         if transposed:
@@ -557,10 +559,11 @@ def _gradient(vecs):
                         sum_ = outer(sum_, left_in_place, in_left, 1, right_in_place, in_right)
                 store(sum_, G, out, panel)
 
-    return _jit.kernel(TYPES, f"gradient_{vecs}")(gradient)
+    return _jit.kernel(TYPES, f"gradient_{rows}_{vecs}")(gradient)
 
 
-_gradient_wide, _gradient_narrow = _gradient(VECS), _gradient(1)
+_gradient_wide, _gradient_narrow = _gradient(ROWS, VECS), _gradient(ROWS, 1)
+_gradient_wide_low, _gradient_narrow_low = _gradient(ROWS // 2, VECS), _gradient(ROWS // 2, 1)
 
 
 @kernel
@@ -574,11 +577,20 @@ def gradient_item(layout, item, first, last, batch, height, A, D, G, g):
             for r in range(first, last, ROWS):
                 sums = sums + load(D, d + r * panel, panel, ROWS, 1)
             store(column_sum(sums), G, g + v, 0)
-    elif n - c > (VECS - 1) * width:
-        _gradient_wide(layout, i, c, k, k_last, first, min(last, batch), height, A, D, G, g)
     else:
-        for v in range(c, n, width):
-            _gradient_narrow(layout, i, v, k, k_last, first, min(last, batch), height, A, D, G, g + v - c)
+        end = min(last, batch)
+        rest = (k_last - k) % ROWS
+        k_low = k_last - rest if 0 < rest <= ROWS // 2 else k_last  # the last rows may be half a tile
+        g_low = g + (k_low - k) * panel
+        if n - c > (VECS - 1) * width:
+            _gradient_wide(layout, i, c, k, k_low, first, end, height, A, D, G, g)
+            if k_low < k_last:
+                _gradient_wide_low(layout, i, c, k_low, k_last, first, end, height, A, D, G, g_low)
+        else:
+            for v in range(0, n - c, width):
+                _gradient_narrow(layout, i, c + v, k, k_low, first, end, height, A, D, G, g + v)
+                if k_low < k_last:
+                    _gradient_narrow_low(layout, i, c + v, k_low, k_last, first, end, height, A, D, G, g_low + v)
 
 
 # ---- steps ------------------------------------------------------------------------------------------------------

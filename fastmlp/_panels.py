@@ -68,6 +68,8 @@ class Panels:
         What the kernels know of the network; offsets of activations and deltas are still 0.
     items : ndarray of int64, shape (n_items, kernels.ITEM)
         The pieces of the pass over the weights.
+    costs, step_costs : ndarray of shape (n_items,)
+        What each piece costs, about: its gradient, in tiles' vectors; and its step alone, in numbers.
     work : int
         Multiply-adds that one row needs to go forward.
     """
@@ -98,7 +100,7 @@ class Panels:
             if copied:
                 self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
         self.block = 1 << min(max(ROWS, self.work // _ITEMS // self.panel), _ITEM_ROWS).bit_length() - 1
-        self.items, self._costs = self._cut()
+        self.items, self.costs, self.step_costs = self._cut()
 
     @property
     def blocks(self):
@@ -112,7 +114,7 @@ class Panels:
     def _cost(self, rows, columns):
         """Of the gradient's tiles, about: narrow ones take more than half the time of full ones."""
         full, rest = divmod(pad(columns, self.lanes) // self.lanes, VECS)
-        return pad(rows, ROWS) * (full * VECS + rest * 1.2)
+        return pad(rows, ROWS // 2) * (full * VECS + rest * 1.2)
 
     def _matrices(self):
         """Layer, rows and columns of what is stored with the moments: W_i or W_i'."""
@@ -120,21 +122,29 @@ class Panels:
             yield i, *((m, n) if self.layout[i, kernels.TRANSPOSED] else (n, m))
 
     def _cut(self):
-        """Work items in the order of memory, and their costs."""
-        items, costs = [], []
+        """Work items in the order of memory, the costs of their gradients and those of their steps alone."""
+        items, costs, step_costs = [], [], []
         for i, n, m in self._matrices():
             for c in range(0, m, self.panel):
                 columns = min(self.panel, pad(m - c, self.lanes))
                 rows = pad(min(max(1, self.work // _ITEMS // columns), _ITEM_ROWS), ROWS)
                 if self.sparse and i == 1:
                     rows = self.block
-                items += [(i, c, k, min(k + rows, pad(n, ROWS))) for k in range(0, n, rows)]
-                costs += [self._cost(last - k, columns) for _, _, k, last in items[len(costs) :]]
-            items += [(i, c, 0, 0) for c in range(0, self.layer_units[i], self.panel)]
-            costs += [self._cost(1, self.panel)] * (len(items) - len(costs))
-        return np.array([(*item, place) for place, item in enumerate(items)], np.int64), np.array(costs)
+                for k in range(0, n, rows):
+                    last = min(k + rows, n)
+                    items.append((i, c, k, last))
+                    costs.append(self._cost(last - k, columns))
+                    copied = self.layout[i, kernels.COPY] >= 0  # by whole tiles
+                    step_costs.append((last - k + copied * pad(last - k, ROWS) / 2) * columns)
+            for c in range(0, self.layer_units[i], self.panel):
+                columns = min(self.panel, pad(self.layer_units[i] - c, self.lanes))
+                items.append((i, c, 0, 0))
+                costs.append(self._cost(1, columns))
+                step_costs.append(columns)
+        items = np.array([(*item, place) for place, item in enumerate(items)], np.int64)
+        return items, np.array(costs), np.array(step_costs)
 
-    def shares(self, threads, by_layers, costs=None, by_rows=False):
+    def shares(self, threads, by_layers, costs, by_rows=False):
         """The work items in the order of the threads that own them, and where each thread's share starts and ends.
 
         A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
@@ -148,8 +158,8 @@ class Panels:
             count = panels[layer - weights * self.layout[layer, kernels.TRANSPOSED]]
             owners = ((column // self.panel + 1) * threads - 1) // count
         else:
-            done = np.cumsum(self._costs if costs is None else costs)
-            owners = np.searchsorted(done[-1] * np.arange(1, threads) / threads, done)
+            middles = np.cumsum(costs) - costs / 2
+            owners = np.searchsorted(costs.sum() * np.arange(1, threads) / threads, middles)
         order = np.lexsort((column, first, layer, owners) if by_rows else (owners,))  # the last counts most
         return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
 
@@ -226,10 +236,10 @@ class Panels:
     def workspace_to_train(self, batch_size, threads, sparse):
         """A job for threads that take so many rows at a time together, and the arrays that it names."""
         height, groups, by_layers = pad(batch_size, ROWS), self.groups(batch_size), self.by_layers(batch_size)
-        costs = None
+        costs = self.costs if groups == 1 else self.step_costs
         if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
             groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // self.panel)
-            costs = self._costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
+            costs = self.costs * np.where(self.items[:, kernels.LAYER] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layout, values, deltas = self._layout_for(height, sparse)
         gradients = threads * kernels.CHUNK * self.panel + groups * self._size * (groups > 1)
         losses, places = np.zeros(height + len(self.items)), np.zeros(height, np.int64)

@@ -57,7 +57,7 @@ class _Optimizer:
     def __setstate__(self, state):
         layer_units = state["layer_units"]
         hidden = [kernels.IDENTITY] * (len(layer_units) - 1)  # a layout of the same shapes: moments have no activations
-        panels = Panels(layer_units, hidden, np.dtype(state["dtype"]), state.get("sparse", False))  # old ones do not say
+        panels = Panels(layer_units, hidden, np.dtype(state["dtype"]), state.get("sparse", False))
         network = types.SimpleNamespace(panels=panels)
         self.__dict__.update(self.from_state(network, state).__dict__)
 

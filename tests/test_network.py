@@ -263,8 +263,9 @@ def test_all_weights_are_trained(dtype):
     panel = lanes_of(np.dtype(dtype)) * VECS
     for layer_units in (panel, 1000, 20), (20, 1000, panel, 3), (9, panel + 1), (panel, panel + 1, 1), (4, 1):
         panels = draw_network(np.random.RandomState(0), layer_units, dtype=dtype).panels
-        for threads, by_layers in product([1, 2, 3, 4, 64], [False, True]):
-            items, shares = panels.shares(threads, by_layers)
+        every_way = product([1, 2, 3, 4, 64], [False, True], [panels.costs, panels.step_costs])
+        for threads, by_layers, costs in every_way:
+            items, shares = panels.shares(threads, by_layers, costs)
             assert sorted(map(tuple, items)) == sorted(map(tuple, panels.items))
             assert (shares[0], shares[-1], len(shares)) == (0, len(items), threads + 1)
     rng = np.random.RandomState(0)

@@ -338,7 +338,7 @@ def test_nothing_beyond_the_data_is_read():
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
 def test_training_goes_on_after_a_copy(how):
-    """Of network, data and optimizer, together, with the same bits; made for dense X, W_1 would be stored transposed."""
+    """Of network, data and optimizer, together, with the same bits; one for dense X would store W_1 transposed."""
     rng, layer_units = np.random.RandomState(7), (90, 8, 3)
     ours = draw_network(rng, layer_units)
     dense, Y = draw_rows(rng, layer_units, "softmax", 40)
