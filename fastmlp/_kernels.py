@@ -180,7 +180,10 @@ def gather(layout, X, x, order, ordered, start, count, first, height, A):
     for tile in range(0, count, ROWS):
         if in_place > 0:
             for r in range(tile, tile + ROWS):
-                places[first + r] = x[0] + order[start + min(r, count - 1)] * x[1]
+                row = start + min(r, count - 1)
+                if ordered > 0:
+                    row = order[row]
+                places[first + r] = x[0] + row * x[1]
         for c in range(in_place, n, width):
             to = at(cell(layout, 0, VALUES), height, first + tile, c, panel)
             for r in range(tile, tile + ROWS):
@@ -995,6 +998,7 @@ def predict(job, X, x, order, n, P, Q, out):
     """out[r] = A_L of row order[r] of X, or of row r. The job is one that `workspace_to_predict` has made."""
     job[STRIDES_AT], job[ORDER_AT], job[Q_AT], job[OUT_AT] = address(x), address(order), address(Q), address(out)
     job[ORDERED], job[ALL] = len(order), n
+    memory(pointer(job), job[LAYOUT_AT])[X_AT] = address(X)
     if job[THREADS] > 1:
         predict_together(job, job[THREADS], X, P)
     else:

@@ -182,12 +182,14 @@ class Panels:
         most = min(batch_size // _GROUP_ROWS, moved // (2 * self._size), _GROUPS)
         return 1 << max(0, most.bit_length() - 1)
 
-    def in_place(self, batch_size):
-        """How many columns of X are read where X has them, if its rows are of the parameters' dtype: whole panels.
+    def in_place(self, dtype, contiguous, grouped=False):
+        """How many columns of X are read where X has them: whole panels.
 
-        Not where a thread keeps the rows it has gathered to itself, as it is then faster to have them in panels.
+        Of rows of the parameters' dtype that are each contiguous. Not where a thread keeps the rows of its group to
+        itself, as it is then faster to have them in panels.
         """
-        copied = not _IN_PLACE or self.layer_units[1] <= kernels.FEW or self.groups(batch_size) > 1
+        readable = _IN_PLACE and dtype == self.dtype and contiguous
+        copied = not readable or self.layer_units[1] <= kernels.FEW or grouped
         return 0 if copied else self.layer_units[0] // self.panel * self.panel
 
     # ---- arrays ----
@@ -227,11 +229,12 @@ class Panels:
         return layout, values, deltas
 
     def workspace_to_predict(self, height, threads, sparse):
-        """A job for threads that take `height` rows at a time together; its layout, and its activations."""
+        """A job for threads that take `height` rows at a time together, and the arrays that it names."""
         layout, values, _ = self._layout_for(height, sparse)
-        A = self.zeros(values)
+        A, places = self.zeros(values), np.zeros(height, np.int64)
+        layout[0, kernels.PLACES_AT] = places.ctypes.data
         numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, kernels.THREADS: threads}
-        return _job({kernels.LAYOUT_AT: layout, kernels.A_AT: A}, numbers), layout, A
+        return _job({kernels.LAYOUT_AT: layout, kernels.A_AT: A}, numbers), layout, A, places
 
     def workspace_to_train(self, batch_size, threads, sparse):
         """A job for threads that take so many rows at a time together, and the arrays that it names."""

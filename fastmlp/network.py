@@ -282,6 +282,8 @@ class MLP:
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
         workspace = self._take("predict", height, threads, sparse)
+        if n > ROWS and not sparse:
+            workspace[1][0, kernels.IN_PLACE] = self.panels.in_place(X.dtype, X.strides[1] == X.itemsize)
         self._forward(X, order, workspace, out)
         self._give_back("predict", height, threads, sparse, workspace=workspace)
         return out
@@ -336,7 +338,7 @@ class MLP:
         n, sparse = X.shape[0], isinstance(X, SparseRows)
         height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = _, layout, A = self.panels.workspace_to_predict(height, 1, sparse)
+        workspace = _, layout, A, _ = self.panels.workspace_to_predict(height, 1, sparse)
         self._forward(X, _ALL_ROWS, workspace, out)
         starts = layout[:, kernels.VALUES]
         return [
@@ -433,8 +435,9 @@ class MLP:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
-        readable = not sparse and data.X.dtype == self.dtype and data.x[2] == 1
-        layout[0, kernels.IN_PLACE] = self.panels.in_place(batch_size) if readable else 0
+        if not sparse:
+            grouped = self.panels.groups(batch_size) > 1
+            layout[0, kernels.IN_PLACE] = self.panels.in_place(data.X.dtype, data.x[2] == 1, grouped)
         self._held, epoch, x = None, kernels.epoch, data.x
         if sparse:
             epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)

@@ -141,19 +141,20 @@ def check(
     order = guarded(order_with_repeats(rng, n, rows))
     assert_near([ours.predict(X, order)], [twin.forward(dense)[-1][order]], dtype, **near)
 
+    groups = ours.panels.groups(min(batch_size, n))
     cases = {
         "few outputs": layer_units[-1] <= kernels.FEW,
         "a few units inside": min(layer_units[1:-1], default=99) <= kernels.FEW,
         "several panels": max(layer_units) > ours.panels.panel,
         "transposed": ours.panels.layout[:, kernels.TRANSPOSED].any(),
-        "groups": density is None and ours.panels.groups(min(batch_size, n)) > 1,
+        "groups": density is None and groups > 1,
         "shared by layers": density is None and by_layers and threads > 1 and ours.panels.by_layers(batch_size),
         "sparse": density is not None,
         "sparse, shared by layers": density is not None and 1 < threads <= -(-layer_units[1] // ours.panels.panel),
         "one row": n == 1,
         "batches of one row": batch_size == 1,
         "weights": weighted,
-        "X read in place": density is None and data.x[2] == 1 and ours.panels.in_place(min(batch_size, n)) > 0,
+        "X read in place": density is None and ours.panels.in_place(ours.dtype, data.x[2] == 1, groups > 1) > 0,
         "logistic regression": len(layer_units) == 2 and output == "logistic",
     }
     SEEN.update(name for name, is_so in cases.items() if is_so)

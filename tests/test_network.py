@@ -471,15 +471,16 @@ def test_what_is_read_in_place_is_what_would_be_copied(hidden, threads, dtype, m
     columns = 0
     for n, batch_size in product([33, 64, 100, 257, 784], [1, 7, 32, 128]):
         rng, parameters = np.random.RandomState(0), []
-        X, y = rng.standard_normal((150, n)).astype(dtype), rng.randint(3, size=150)
+        X, y, order = rng.standard_normal((150, n)).astype(dtype), rng.randint(3, size=150), rng.randint(150, size=70)
         for memory in X, X[::-1].copy()[::-1], np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2]:
             ours = MLP((n, *hidden, 3), dtype=dtype)
             ours.initialize(np.random.RandomState(0))
             data, optimizer = ours.data(memory, y), Adam(ours)
             losses = [ours.train_epoch(data, optimizer, batch_size, 0.01) for _ in range(2)]
-            parameters.append((losses, ours.parameters.tobytes()))
+            predictions = ours.predict(memory).tobytes(), ours.predict(memory, order).tobytes()
+            parameters.append((losses, ours.parameters.tobytes(), predictions))
         assert parameters.count(parameters[0]) == len(parameters)
-        columns += ours.panels.in_place(batch_size)
+        columns += ours.panels.in_place(ours.dtype, True, ours.panels.groups(batch_size) > 1)
     assert (columns > 0) == _panels._IN_PLACE
 
 
