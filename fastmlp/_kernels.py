@@ -912,8 +912,8 @@ def choose_pace(job, time):
     """
     alone = job[ALONE]
     this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
-    if job[other] == 0:  # the first batch of all
-        job[this], job[other], job[WAIT] = time, time, FIRST_WAIT + time // LONG
+    if job[other] == 0:  # the first batch of all; before the other way is known, only a stall is worth a trial
+        job[this], job[other], job[WAIT] = time, time + time // 2, FIRST_WAIT + time // LONG
         return
     job[WAIT] -= 1
     if job[WAIT] >= 0:

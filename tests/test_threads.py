@@ -33,7 +33,9 @@ def test_the_faster_way_is_taken_and_the_other_tried_seldom():
 
 def test_a_long_batch_is_not_tried_soon():
     """A large network's short training is not spent on a trial; a small one's comes after a few batches."""
-    assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000_000, alone=400_000_000) == 0
+    job = np.zeros(kernels.JOB, np.int64)
+    assert choices(job, 1, together=200_000_000, alone=400_000_000) == 0
+    assert choices(job, 50, together=240_000_000, alone=400_000_000) == 0  # slower than the first, but no stall
     assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000, alone=400_000) > 0
 
 
