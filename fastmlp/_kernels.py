@@ -117,14 +117,14 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
     LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
-    BY_LAYERS, THREADS, NEXT, ALONE, WAIT, TIME_ALONE, TIME_TOGETHER, UNTIL, PIECE,
-) = range(34)  # fmt: skip
+    BY_LAYERS, THREADS, NEXT, ALONE, BEFORE, WAIT, TIME_ALONE, TIME_TOGETHER, UNTIL, PIECE,
+) = range(35)  # fmt: skip
 HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
 # How often a thread looks for the others until it gives way, and until it does without them.
 SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
 # after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
 # and if some threads did not come, which is as slow as anything; a batch is long that takes so many ticks
-FIRST_WAIT, TRIAL, LONG_WAIT, NEVER, LONG = 4, 4, 1_000, 2**40, 1_000_000
+FIRST_WAIT, TRIAL, LONG_WAIT, NEVER, LONG = 4, 3, 1_000, 2**40, 1_000_000
 
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
@@ -908,23 +908,27 @@ def choose_pace(job, time):
     Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
     times as long as the work takes; or unless the cores are far apart and the network small. Whichever is slower is
     tried again for some batches, so seldom that it costs a hundredth of the time. The numbers are the same either way.
-    The longer a batch, the less it suffers from others and the more a trial costs: the first one comes later.
+    The longer a batch, the less it suffers from others and the more a trial costs: the first one comes later. After a
+    change a short batch waits for what it needs from another core, longer than it takes: its time does not count.
     """
-    alone = job[ALONE]
+    alone, changed = job[ALONE], job[ALONE] != job[BEFORE]
+    job[BEFORE] = alone
     this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
     if job[other] == 0:  # the first batch of all; before the other way is known, only a stall is worth a trial
         job[this], job[other], job[WAIT] = time, time + time // 2, FIRST_WAIT + time // LONG
         return
     job[WAIT] -= 1
     if job[WAIT] >= 0:
-        job[this] = (job[this] + time) // 2
+        if not changed:
+            job[this] = (job[this] + time) // 2
         if job[this] > job[other]:  # perhaps a single stall: try again soon
             job[ALONE], job[WAIT] = 1 - alone, min(job[WAIT], FIRST_WAIT)
         elif job[WAIT] == 0:
             job[ALONE] = 1 - alone
-    else:  # a trial: of one batch alone; together the first ones move what they need to the cores that need it
+    else:  # a trial
         job[this] = time if job[WAIT] >= -2 else min(job[this], time)
-        if alone or job[WAIT] == -TRIAL or time > 2 * job[other]:
+        counts = not changed or time > LONG
+        if job[WAIT] == -TRIAL or counts and (time > 2 * job[other] or alone and time > LONG):
             lost, best = abs(job[this] - job[other]), min(job[this], job[other])
             job[WAIT] = FIRST_WAIT - 100 * job[WAIT] * lost // max(best, 1)
             job[ALONE] = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0

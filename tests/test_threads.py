@@ -39,6 +39,17 @@ def test_a_long_batch_is_not_tried_soon():
     assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000, alone=400_000) > 0
 
 
+def test_a_trial_outlasts_what_moves_from_core_to_core():
+    """Where cores are far apart, the first batch of a small network is slow either way: it does not count."""
+    job, count, before = np.zeros(kernels.JOB, np.int64), 0, 0
+    for _ in range(10_000):
+        alone = int(job[kernels.ALONE])
+        together_or_alone = (36, 28)[alone] + 24 * (alone != before)
+        kernels.choose_pace.py_func(job, together_or_alone)
+        count, before = count + alone, alone
+    assert count > 9_500
+
+
 def test_one_stall_does_not_end_the_work_of_all():
     """An interrupt of a hundred batches' length: a few batches alone, then together again."""
     job = np.zeros(kernels.JOB, np.int64)
