@@ -8,35 +8,29 @@ that runs on Numba's threads.
 All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
 
-import contextlib
-import gc
 import hashlib
 import inspect
 import pathlib
 import pickle
-import signal
-import threading
 import types as python_types
 
 import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from fastmlp import _threads
+from fastmlp import _llvm, _threads
 
 # what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
 _NEEDLESS_PASSES = {
     "DeadBranchPrune", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "LiteralPropagationSubPipelinePass",
     "LiteralUnroll", "MakeFunctionToJitFunction", "NopythonRewrites", "WithLifting",
 }  # fmt: skip
-_FILES = "_jit.py", "_kernels.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"
+_FILES = "_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 
@@ -79,9 +73,11 @@ class _Files(IndexDataCacheFile):
     def load(self, key):
         try:
             checksum, data = super().load(key)
-            return pickle.loads(data) if checksum == _checksum(key, data) else None
+            overload = pickle.loads(data) if checksum == _checksum(key, data) else None
         except Exception:  # whatever garbage raises when it is unpickled
             return None
+        _llvm.line.wait()  # machine code must not be loaded before that of what it calls
+        return overload
 
     def _load_index(self):
         try:
@@ -105,6 +101,9 @@ class _Cache(FunctionCache):
         return *super()._index_key(sig, codegen), _SOURCES
 
     def save_overload(self, sig, data):
+        _llvm.line.add(self._save, sig, data)
+
+    def _save(self, sig, data):
         try:
             super().save_overload(sig, data)
         except OSError:  # a full disk, say: the next process compiles anew
@@ -190,9 +189,13 @@ class Kernel:
         if self._dispatcher is None:
             self._dispatcher = _cached(self.function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         sig = signature(types.void, *self._resolved(bound))
-        with _uninterrupted():
+        with _llvm.uninterrupted():
             self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
+        _llvm.line.add(self._link, symbol, compiled)
+
+    def _link(self, symbol, compiled):
+        """Give the machine code its symbol: callers can be loaded from then on."""
         llvm.add_symbol(symbol, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
         self._loaded.add(symbol)
 
@@ -204,54 +207,6 @@ def _is_open(t):
 def kernel(types_of_names, name=None):
     """Decorate a function that becomes a `Kernel`."""
     return lambda function: Kernel(_named(function, name or function.__name__), types_of_names)
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """A Ctrl-C waits for the end: LLVM calls Python back while it compiles, and an exception there ends the process."""
-    handler, came = signal.getsignal(signal.SIGINT), []
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield  # no exception is to come, or not here
-        return
-    signal.signal(signal.SIGINT, lambda *args: came.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            handler(*came[0])
-
-
-def _set_data_layout(library, module):
-    """What is left of Numba's `CPUCodeLibrary._optimize_functions` without the optimisation."""
-    module.data_layout = library.codegen._data_layout
-
-
-@contextlib.contextmanager
-def _compiling(vectorize):
-    """Numba's settings while it compiles our kernels, which nobody else's functions must be compiled with.
-
-    Tiles are vectors already, so LLVM need mostly not look for others (a fifth of the time), and all objects that Numba
-    makes stay, so Python need not look for garbage (a tenth). Numba optimises functions by themselves and then all of a
-    module; the second is enough (a twentieth).
-    """
-    settings = {"OPT": type(config.OPT)(1), "LOOP_VECTORIZE": int(vectorize), "SLP_VECTORIZE": 0}
-    with global_compiler_lock:  # no other thread compiles
-        before, collecting = {name: getattr(config, name) for name in settings}, gc.isenabled()
-        optimize_functions = CPUCodeLibrary._optimize_functions
-        gc.disable()
-        try:
-            vars(config).update(settings)
-            CPUCodeLibrary._optimize_functions = _set_data_layout
-            yield
-        finally:
-            vars(config).update(before)
-            CPUCodeLibrary._optimize_functions = optimize_functions
-            if collecting:
-                if gc.get_freeze_count() == 0:  # all objects become old without a look at each, a twentieth of the time
-                    gc.freeze()
-                    gc.unfreeze()
-                gc.enable()
 
 
 class Entry:
@@ -274,10 +229,10 @@ class Entry:
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
             _threads.start()  # older Numba does not start the threads that code from its cache calls, and crashes
-            with _compiling(self._vectorize):
+            with _llvm.compiling(self._vectorize):
                 for kernel in self._kernels:
                     kernel.load(bound)
-                with _uninterrupted():
+                with _llvm.uninterrupted():
                     self.dispatcher.compile(tuple(map(numba.typeof, args)))
             self._loaded.add(dtypes)
 

@@ -4,6 +4,8 @@ Each process here runs on a copy of the package with a cache of its own, and rep
 """
 
 import concurrent.futures
+import contextlib
+import gc
 import json
 import os
 import platform
@@ -12,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numba.core.caching
@@ -19,6 +22,7 @@ import numpy as np
 import pytest
 
 import fastmlp
+from fastmlp import _llvm
 
 PACKAGE = Path(fastmlp.__file__).resolve().parent
 
@@ -52,12 +56,23 @@ if "killed" in sys.argv:  # in the middle of writing file number n
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(*args)
     os.replace = killed
+if "alone" in sys.argv:  # no thread of Python's is to be had from here on
+    import threading
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = start
 X = rows = np.arange(60.0, dtype="float32" if "float32" in sys.argv else None).reshape(20, 3) / 60
 if "sparse" in sys.argv:
     import scipy.sparse
     rows = scipy.sparse.csr_array(X)
-model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
-print(json.dumps({"compiled": compilations.count, "loss": float(model.loss_).hex(), "where": fastmlp.__file__}))
+def fit():
+    model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
+    print(json.dumps({"compiled": compilations.count, "loss": float(model.loss_).hex(), "where": fastmlp.__file__}))
+if "late" in sys.argv:
+    import atexit, sklearn.neural_network  # which starts what cannot be started at the end
+    atexit.register(fit)
+else:
+    fit()
 """
 
 
@@ -138,7 +153,7 @@ def test_second_process_compiles_nothing(kept):
     assert files(cache) == before
 
 
-COMPILED = ["_jit.py", "_kernels.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"]
+COMPILED = ["_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"]
 
 
 def test_all_compiled_code_is_in_these_files():
@@ -194,6 +209,51 @@ def test_package_that_cannot_be_written_to(kept, tmp_path):
     assert first["compiled"] > 0 == second["compiled"]
     assert first["loss"] == second["loss"] == kept[2]["loss"]
     assert [path for path in files(home) if path.suffix == ".nbc"]
+
+
+@pytest.mark.parametrize("how", ["alone", "late"])
+def test_without_a_second_thread(kept, how, tmp_path):
+    """Where LLVM gets no thread of its own, or the process is about to end, all is compiled in one, and kept."""
+    package, _, first = kept
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done, again = report(run(package, how, **variables)), report(run(package, **variables))
+    assert done == first and again == first | {"compiled": 0}
+
+
+def of_numba():
+    """What `_llvm` changes for as long as our functions are compiled."""
+    target = _llvm.cpu_target.target_context.codegen()
+    changed = [(owner, name) for owner, name, _ in _llvm._CHANGES]
+    changed += [(_llvm.config, "LOOP_VECTORIZE"), (target, "_library_class"), (target, "magic_tuple")]
+    changed += [(_llvm.TypingContext, "_resolve_user_function_type")]
+    return [getattr(owner, name) for owner, name in changed] + [sys.getswitchinterval(), gc.isenabled()]
+
+
+def test_numba_is_left_as_it_was():
+    """Whatever happens while our functions are compiled; and in it all that is said to be changed is."""
+    before = of_numba()
+    for error in contextlib.nullcontext(), pytest.raises(KeyboardInterrupt):
+        with error, _llvm.compiling(vectorize=not _llvm.config.LOOP_VECTORIZE):
+            assert not any(a == b for a, b in zip(before, of_numba(), strict=True) if a != 0)
+            if not isinstance(error, contextlib.nullcontext):
+                raise KeyboardInterrupt
+        assert of_numba() == before
+    assert "fastmlp-llvm" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_nothing_is_done_after_a_failure():
+    """Machine code must not run before that of what it calls. The failure is raised where it is waited for."""
+    done = []
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), _llvm.compiling(vectorize=False):
+            _llvm.line.add(done.append, 1)
+            _llvm.line.add(lambda: 1 / 0)
+            _llvm.line.add(done.append, 2)
+    with _llvm.compiling(vectorize=False):
+        for number in range(3, 103):
+            _llvm.line.add(done.append, number)
+        _llvm.line.wait()
+        assert done == [1, 1, *range(3, 103)]
 
 
 DAMAGES = [
