@@ -699,8 +699,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
                 raise ValueError(
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
-        if self._label_binarizer.y_type_ == "multiclass" and y.ndim == 1:
-            return X, np.searchsorted(self.classes_, y)
+        if self._label_binarizer.y_type_ in ("binary", "multiclass") and y.ndim == 1:
+            # scikit-learn's transform does this too, but looks through the labels three times more
+            y = np.searchsorted(self.classes_, y)
+            return X, y if self._output_activation() == "softmax" else y[:, np.newaxis]
         y = self._label_binarizer.transform(y)
         return X, y.toarray() if scipy.sparse.issparse(y) else y
 
