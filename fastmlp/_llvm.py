@@ -7,7 +7,6 @@ asked for once: the first fit of all takes two thirds of the time. Nobody else's
 """
 
 import contextlib
-import functools
 import gc
 import queue
 import signal
@@ -148,7 +147,7 @@ class _Library(JITCodeLibrary):
         return self._finalized or any(name in text for _, text in self._texts)
 
 
-_get_executable, _get_abi_sizeof = CPUContext.get_executable, BaseContext.get_abi_sizeof
+_get_executable = CPUContext.get_executable
 
 
 def _executable(context, library, descriptor, env):
@@ -159,30 +158,30 @@ def _executable(context, library, descriptor, env):
     return _dynfunc.make_function(descriptor.lookup_module(), descriptor.qualname, "", 0, env, (library,))
 
 
-_sizes = {}
+def _once(function, key=lambda *args: args):
+    """The function, but what it has returned for a key it returns again."""
+    known = {}
+
+    def again(*args):
+        k = key(*args)
+        if k not in known:
+            known[k] = function(*args)
+        return known[k]
+
+    return again
 
 
-def _abi_sizeof(context, type_):
-    """Numba asks LLVM each time."""
-    name = str(type_)
-    if name not in _sizes:
-        _sizes[name] = _get_abi_sizeof(context, type_)
-    return _sizes[name]
+def _resolving_once(resolve):
+    """Numba looks through all that it knows to find what a function returns for arguments of some types."""
+    once = _once(resolve, lambda context, function, args, kws: (function, tuple(args)))
 
+    def again(context, function, args, kws, literals=None):
+        known_by_types = isinstance(function, types.Function) or not isinstance(function, types.Type)
+        if known_by_types and not kws and not literals:
+            return once(context, function, args, kws)
+        return resolve(context, function, args, kws, literals)
 
-def _remembering(resolve):
-    """What a function returns for arguments of some types is looked up once: Numba goes through all that is known."""
-    signatures = {}
-
-    def resolve_again(context, function, args, kws, literals=None):
-        if kws or literals or isinstance(function, types.Type) and not isinstance(function, types.Function):
-            return resolve(context, function, args, kws, literals)
-        key = function, tuple(args)
-        if key not in signatures:
-            signatures[key] = resolve(context, function, args, kws)
-        return signatures[key]
-
-    return resolve_again
+    return again
 
 
 def _set_data_layout(library, module):
@@ -190,20 +189,29 @@ def _set_data_layout(library, module):
     module.data_layout = library.codegen._data_layout
 
 
-_pass_managers = getattr(llvm, "newpassmanagers", None) or llvm.passmanagers
-# Tiles are vectors already, so LLVM need mostly not look for others (a fifth of the time). Numba optimises functions by
-# themselves and then all of a module: the second is enough (a twentieth). The lock that finalizing asks for is held by
-# the thread that handed the work on. What does not change Numba would ask LLVM again and again, and wait for it.
-_CHANGES = (
-    (config, "OPT", type(config.OPT)(1)),
-    (config, "SLP_VECTORIZE", 0),
-    (CPUCodeLibrary, "_optimize_functions", _set_data_layout),
-    (CPUContext, "get_executable", _executable),
-    (BaseContext, "get_abi_sizeof", _abi_sizeof),
-    (codegen, "require_global_compiler_lock", lambda: None),
-    (_pass_managers, "dump_refprune_stats", functools.cache(_pass_managers.dump_refprune_stats)),
-    (llvm, "get_process_triple", functools.cache(llvm.get_process_triple)),
-)
+def _changes(vectorize):
+    """What is otherwise meanwhile: whose attribute, its name and value.
+
+    Tiles are vectors already, so LLVM need mostly not look for others (a fifth of the time). Numba optimises functions
+    by themselves and then all of a module: the second is enough (a twentieth). The lock that finalizing asks for is
+    held by the thread that handed the work on. And Numba would ask again and again for what does not change; where it
+    asks LLVM, it would wait for the second thread.
+    """
+    target, resolve = cpu_target.target_context.codegen(), TypingContext._resolve_user_function_type
+    yield config, "OPT", type(config.OPT)(1)
+    yield config, "LOOP_VECTORIZE", int(vectorize)
+    yield config, "SLP_VECTORIZE", 0
+    yield CPUCodeLibrary, "_optimize_functions", _set_data_layout
+    yield CPUContext, "get_executable", _executable
+    yield target, "_library_class", _Library
+    yield codegen, "require_global_compiler_lock", lambda: None
+    yield TypingContext, "_resolve_user_function_type", _resolving_once(resolve)
+    yield BaseContext, "get_abi_sizeof", _once(BaseContext.get_abi_sizeof, lambda context, type_: str(type_))
+    yield target, "magic_tuple", _once(target.magic_tuple)
+    yield llvm, "get_process_triple", _once(llvm.get_process_triple)
+    for name in "passmanagers", "newpassmanagers":  # versions differ
+        if hasattr(getattr(llvm, name, None), "dump_refprune_stats"):
+            yield getattr(llvm, name), "dump_refprune_stats", _once(getattr(llvm, name).dump_refprune_stats)
 
 
 @contextlib.contextmanager
@@ -219,17 +227,9 @@ def _changed(owner, name, value):
 @contextlib.contextmanager
 def compiling(vectorize):
     """Have our functions compiled like this; LLVM looks for vectors in loops if `vectorize`."""
-    target = cpu_target.target_context.codegen()
-    changes = (
-        *_CHANGES,
-        (config, "LOOP_VECTORIZE", int(vectorize)),
-        (target, "_library_class", _Library),
-        (target, "magic_tuple", functools.cache(target.magic_tuple)),
-        (TypingContext, "_resolve_user_function_type", _remembering(TypingContext._resolve_user_function_type)),
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(global_compiler_lock)  # no other thread compiles
-        for change in changes:
+        for change in _changes(vectorize):
             stack.enter_context(_changed(*change))
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_SWITCH_INTERVAL)

@@ -222,11 +222,8 @@ def test_without_a_second_thread(kept, how, tmp_path):
 
 def of_numba():
     """What `_llvm` changes for as long as our functions are compiled."""
-    target = _llvm.cpu_target.target_context.codegen()
-    changed = [(owner, name) for owner, name, _ in _llvm._CHANGES]
-    changed += [(_llvm.config, "LOOP_VECTORIZE"), (target, "_library_class"), (target, "magic_tuple")]
-    changed += [(_llvm.TypingContext, "_resolve_user_function_type")]
-    return [getattr(owner, name) for owner, name in changed] + [sys.getswitchinterval(), gc.isenabled()]
+    attributes = [getattr(owner, name) for owner, name, _ in _llvm._changes(vectorize=True)]
+    return [*attributes, sys.getswitchinterval(), gc.isenabled()]
 
 
 def test_numba_is_left_as_it_was():
