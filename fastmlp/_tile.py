@@ -206,17 +206,32 @@ def _power_of_two(x, n):
     return Vector(x.builder, x.builder.bitcast(x.builder.shl(biased, splat(_MANTISSA[x.bits])), x.type))
 
 
+_EXP_ENDS = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}  # of x; beyond, e^x is 0 or infinity
+
+
+def _scaled(x, significand, n):
+    """significand 2^n for e^x; in two halves, so that n may run through all exponents, denormals included."""
+    significand = x.where("<", _EXP_ENDS[x.bits][0], 0.0, significand)  # an underflow would take a hundred cycles
+    half = x.builder.ashr(n, ir.Constant(n.type, [1] * x.lanes))
+    return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
+
+
 def _exp(x):
-    """e^x = (1 + (e^r - 1)) 2^n, scaled in two halves so that n may run through all exponents, denormals included."""
-    low, high = (-104.0, 89.0) if x.bits == 32 else (-746.0, 710.0)  # beyond: 0 and infinity
+    """e^x = (1 + (e^r - 1)) 2^n"""
+    low, high = _EXP_ENDS[x.bits]
     y = x.where(">", high, high, x)
     y = y.where("<", low, low, y)
     r, rest, n = _reduce(y)
     leading = r + 1.0
-    significand = leading + (rest + (r - (leading - 1.0)))  # what rounding 1 + r lost comes back
-    significand = x.where("<", low, 0.0, significand)  # a product that underflows would take a hundred cycles
-    half = x.builder.ashr(n, ir.Constant(n.type, [1] * x.lanes))
-    return significand * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
+    return _scaled(x, leading + (rest + (r - (leading - 1.0))), n)  # what rounding 1 + r lost comes back
+
+
+def _exp_of_minus(x):
+    """e^-|x|, within 1 unit in the last place."""
+    x = x.intrinsic("fabs") * -1.0
+    low, _ = _EXP_ENDS[x.bits]
+    r, rest, n = _reduce(x.where("<", low, low, x))
+    return _scaled(x, r + rest + 1.0, n)
 
 
 # (ln((1 + s) / (1 - s)) - 2 s) / s by powers of s^2, from fdlibm's logf and log: below 1 unit in the last place
@@ -254,17 +269,19 @@ def _log(x):
 
 
 def _divide(numerator, constant, x, inverse, low=None):
-    """numerator / (constant + x), rounded about once; `inverse` is 1 / (constant + x) to a bit or two.
+    """numerator / (constant + x); `inverse` is 1 / (constant + x) to a bit or two.
 
-    `low` is what the rounding of numerator and x, the same, has lost.
+    What rounding constant + x lost comes back, and `low`, what the rounding of numerator and x, the same, has lost, or
+    else what that of the quotient has.
     """
     denominator = x + constant
     lost = x - (denominator - constant)
     quotient = numerator / denominator
     minus = quotient * -1.0
-    rest = minus.times_plus(denominator, numerator) if FUSED else x.constant(0.0)  # unfused, it is but rounding
     if low is not None:
-        lost, rest = lost + low, rest + low
+        lost, rest = lost + low, low
+    else:
+        rest = minus.times_plus(denominator, numerator) if FUSED else x.constant(0.0)  # unfused, it is but rounding
     return minus.times_plus(lost, rest).times_plus(inverse, quotient)
 
 
@@ -283,7 +300,7 @@ def _tanh(x):
 
 def _logistic(x):
     """1 / (1 + e^-x) for x >= 0, e^x / (1 + e^x) for x < 0: never overflows, keeps denormal results."""
-    e = _exp(x.intrinsic("fabs") * -1.0)
+    e = _exp_of_minus(x)
     return _divide(x.where("<", 0.0, e, 1.0), 1.0, e, e * -0.5 + 1.0)
 
 
