@@ -135,12 +135,13 @@ class _Library(JITCodeLibrary):
 
     def _read(self):
         line.wait()
-        texts, self._texts = self._texts, []
-        for name, text in texts:
+        while self._texts:
+            name, text = self._texts[0]
             module = llvm.parse_assembly(text)
             module.name = name
             module.verify()
             self.add_llvm_module(module)
+            del self._texts[0]  # only now: what fails, for want of memory, say, is read by the next fit
 
     def defines(self, name):
         """Whether it has, or is going to have, a function of this name."""

@@ -68,7 +68,21 @@ if "sparse" in sys.argv:
 def fit():
     model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
     print(json.dumps({"compiled": compilations.count, "loss": float(model.loss_).hex(), "where": fastmlp.__file__}))
-if "late" in sys.argv:
+if "short" in sys.argv:  # of memory, when LLVM reads function number n
+    import threading, fastmlp._llvm
+    left, parse = [int(sys.argv[-1])], fastmlp._llvm.llvm.parse_assembly
+    def short(*args):
+        left[0] -= threading.current_thread().name == "fastmlp-llvm"
+        if left[0] == 0:
+            left[0] = -1
+            raise MemoryError
+        return parse(*args)
+    fastmlp._llvm.llvm.parse_assembly = short
+    try:
+        fit()
+    except MemoryError:
+        fit()
+elif "late" in sys.argv:
     import atexit, sklearn.neural_network  # which starts what cannot be started at the end
     atexit.register(fit)
 else:
@@ -218,6 +232,13 @@ def test_without_a_second_thread(kept, how, tmp_path):
     variables = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done, again = report(run(package, how, **variables)), report(run(package, **variables))
     assert done == first and again == first | {"compiled": 0}
+
+
+@pytest.mark.parametrize("number", [2, 13, 40])
+def test_short_of_memory_once(kept, number, tmp_path):
+    """What LLVM could not read for want of memory, it reads when the next fit asks for it."""
+    done = report(run(kept[0], "short", str(number), NUMBA_CACHE_DIR=str(tmp_path / "cache")))
+    assert done["loss"] == kept[2]["loss"]
 
 
 def of_numba():
