@@ -90,22 +90,23 @@ def forward_row(layout, matrices, layers, i, c_first, c_last, height, P, A):
         o = at(first, height, 0, v, panel)
         store(load(P, cell(layout, i, BIASES) + v, 0, 1, 1), A, o, 0)
         store_part(load_part(A, b, v, m - v), A, o, m - v)
-    group = min(panel, GROUP)
-    for k in range(0, n, group):
-        a = at(values, height, 0, k, panel)
-        for c in range(c_first, c_last, panel):
-            o, w = at(first, height, 0, c, panel), k * m + c
-            if m - c >= panel:
-                z = load(A, o, 0, 1, VECS)
-                for j in range(min(group, n - k)):
-                    z = outer(z, A, a + j, 0, W, w + j * m)
-                store(z, A, o, 0)
-            else:
-                for v in range(0, m - c, width):
-                    y = load(A, o + v, 0, 1, 1)
-                    for j in range(min(group, n - k)):
-                        y = multiply_add(load_part(A, W, w + j * m + v, m - c - v), A[a + j], y)
-                    store(y, A, o + v, 0)
+    for q in range(0, n, panel):  # inputs of one panel of A_{i-1} stand side by side
+        for k in range(q, min(n, q + panel), GROUP):
+            count = min(GROUP, min(n, q + panel) - k)
+            a = at(values, height, 0, k, panel)
+            for c in range(c_first, c_last, panel):
+                o, w = at(first, height, 0, c, panel), k * m + c
+                if m - c >= panel:
+                    z = load(A, o, 0, 1, VECS)
+                    for j in range(count):
+                        z = outer(z, A, a + j, 0, W, w + j * m)
+                    store(z, A, o, 0)
+                else:
+                    for v in range(0, m - c, width):
+                        y = load(A, o + v, 0, 1, 1)
+                        for j in range(count):
+                            y = multiply_add(load_part(A, W, w + j * m + v, m - c - v), A[a + j], y)
+                        store(y, A, o + v, 0)
     for v in range(c_first, c_last, width):
         o = at(first, height, 0, v, panel)
         y = maximum(load(A, o, 0, 1, 1), floor)
