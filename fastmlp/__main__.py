@@ -19,7 +19,7 @@ DESCRIPTION = (
 )
 TOLERANCE = 1e-8  # largest relative difference of two float64 loss curves that passes as rounding
 EPOCHS = 50  # short on purpose: neither side is meant to converge
-PACKAGES = "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "tbb"
+PACKAGES = "numba", "llvmlite", "numpy", "scipy", "scikit-learn"
 FEATURES = "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve"  # what tiles are made for
 PAUSE = 0.1  # seconds before a timed fit: the other side's idle threads spin for a while after their last work
 
@@ -56,21 +56,6 @@ def version(package):
         return "not installed"
 
 
-def threads():
-    """Start the threads. Return the layer they belong to, and how many a fit here would use."""
-    import numba
-
-    from fastmlp import _threads
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            used = _threads.count()
-        except Exception as error:  # a layer that was asked for is not there
-            return f"none: {error}", "no fit is possible"
-    return numba.threading_layer(), "; ".join([str(used), *(str(warning.message) for warning in caught)])
-
-
 def cache():
     """Return where compiled kernels are kept, whether that can be written to, and how much is there."""
     from fastmlp import _kernels
@@ -97,7 +82,6 @@ def information():
 
     processor, features = host()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    layer, used = threads()
     limit = _threads.cpu_limit()
     settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("NUMBA_", "OMP_"))}
     return {
@@ -109,11 +93,10 @@ def information():
         "features": " ".join(name for name in FEATURES if features.get(name)) or "none of " + " ".join(FEATURES),
         "tile": f"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {lanes_of(np.dtype(np.float32))} float32 or "
         f"{lanes_of(np.dtype(np.float64))} float64; multiply-adds {'' if FUSED else 'not '}fused",
-        "threading layer": layer,
         "processors": f"{os.cpu_count()}, {affinity} of them for this process",
         "limit of control groups": "none" if math.isinf(limit) else f"{limit} processors",
         "threads of Numba": str(numba.config.NUMBA_NUM_THREADS),
-        "threads of a fit": used,
+        "threads of a fit": str(_threads.count()),
         "cache": cache(),
         "settings": " ".join(f"{name}={value}" for name, value in settings.items()) or "none",
     }

@@ -2,8 +2,7 @@
 
 Numba compiles a function into each of its callers, and each of theirs: four floors of kernels would be optimised four
 times. So a `kernel` is machine code of its own that other compiled code calls by a symbol, compiled once for each type
-of numbers. An `entry` is what Python calls, `inlined` is for what disappears in its callers, and `parallel` for a loop
-that runs on Numba's threads.
+of numbers. An `entry` is what Python calls, and `inlined` is for what disappears in its callers.
 
 All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
@@ -23,14 +22,14 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from fastmlp import _llvm, _threads
+from fastmlp import _llvm
 
 # what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
 _NEEDLESS_PASSES = {
     "DeadBranchPrune", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "LiteralPropagationSubPipelinePass",
     "LiteralUnroll", "MakeFunctionToJitFunction", "NopythonRewrites", "WithLifting",
 }  # fmt: skip
-_FILES = "_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_tile.py"
+_FILES = "_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_team.py", "_tile.py"
 _SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
 
 
@@ -43,9 +42,7 @@ class _Pipeline(CompilerBase):
         return [manager]
 
 
-# a parallel loop is made by passes that count on the others
-_PARALLEL_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-_OPTIONS = _PARALLEL_OPTIONS | {"pipeline_class": _Pipeline}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "pipeline_class": _Pipeline}
 
 
 def inlined(function):
@@ -54,9 +51,6 @@ def inlined(function):
     template = dispatcher.get_call_template  # Numba would compile it anew for each constant that it is called with
     dispatcher.get_call_template = lambda args, kws: template([types.unliteral(t) for t in args], kws)
     return dispatcher
-
-
-parallel = numba.njit(**_PARALLEL_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, parallel=True)
 
 
 class _Files(IndexDataCacheFile):
@@ -133,6 +127,8 @@ def _kernels_in(function):
         value = function.__globals__.get(name)
         if isinstance(value, Kernel):
             yield value
+        elif isinstance(value, _Address):
+            yield value.kernel
         elif isinstance(value, numba.core.dispatcher.Dispatcher):
             yield from _kernels_in(value.py_func)
 
@@ -168,6 +164,8 @@ class Kernel:
             convention.call_function(builder, function, sig.return_type, sig.args, args)
             return context.get_dummy_value()
 
+        self.address = _Address(self)
+
     def _bound(self, args):
         """What T and S are, by the types of the arguments."""
         return {ours.dtype: given.dtype for ours, given in zip(self._types, args, strict=True) if _is_open(ours)}
@@ -200,6 +198,28 @@ class Kernel:
         self._loaded.add(symbol)
 
 
+class _Address:
+    """`kernel.address(arguments)` in compiled code: where the machine code is that a call with these would run."""
+
+    def __init__(self, kernel):
+        self.kernel, address = kernel, self
+
+        class Template(AbstractTemplate):
+            key = address
+
+            def generic(self, args, kws):
+                return signature(types.int64, *kernel._resolved(kernel._bound(args)))
+
+        infer_global(self, types.Function(Template))
+
+        @lower_builtin(self, types.VarArg(types.Any))
+        def lower(context, builder, sig, args):
+            function_type = context.call_conv.get_function_type(types.void, sig.args)
+            symbol = kernel._symbol(kernel._bound(sig.args))
+            function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
+            return builder.ptrtoint(function, cgutils.intp_t)
+
+
 def _is_open(t):
     return isinstance(t, types.CPointer) and isinstance(t.dtype, types.Dummy)
 
@@ -228,7 +248,6 @@ class Entry:
         dtypes = tuple([args[i].dtype for i in self._positions])
         if dtypes not in self._loaded:
             bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
-            _threads.start()  # older Numba does not start the threads that code from its cache calls, and crashes
             with _llvm.compiling(self._vectorize):
                 for kernel in self._kernels:
                     kernel.load(bound)
@@ -257,6 +276,8 @@ def variant(value, suffix, **others):
 
     def vary(value):
         compiled = isinstance(value, numba.core.dispatcher.Dispatcher)
+        if isinstance(value, _Address):
+            return vary(value.kernel).address
         if not compiled and not isinstance(value, (Kernel, Entry)):
             return value
         if value not in made:

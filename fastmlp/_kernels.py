@@ -41,23 +41,41 @@ Memory, passed on as pointers (T is float32 or float64)
 import math
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastmlp import _jit
 from fastmlp._jit import inlined
+from fastmlp._team import (
+    DONE,
+    LEAVE,
+    P_GIVEN,
+    PASSES,
+    PATIENCE,
+    PRESENT,
+    TEAM_AT,
+    TEAM_COLUMNS,
+    THREADS,
+    WORK_AT,
+    X_GIVEN,
+    begin,
+    claim,
+    end,
+    hire,
+    hire_or_dismiss,
+    keep_pace,
+    wait,
+)
 from fastmlp._tile import (
     ROWS,
     VECS,
     address,
     atomic_add,
     atomic_load,
-    atomic_replace,
     column,
     column_sum,
     exp,
     first_of,
     flush_denormals,
-    give_way,
     lanes,
     load,
     load_column,
@@ -66,11 +84,11 @@ from fastmlp._tile import (
     logistic,
     maximum,
     memory,
+    memory_of_float64,
     minimum,
     multiply_add,
     number,
     outer,
-    pause,
     pick,
     pointer,
     precision,
@@ -110,22 +128,15 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases; last the item's place among all, however they are dealt out
 LAYER, COLUMN, FIRST, LAST, PLACE, ITEM = range(6)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, STEP = range(10)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, BATCH_LOSS, STEP = range(11)
 # the passes over a batch
 ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS = range(6)
-# columns of a job, which tells threads all they need: where memory is, numbers, and last what they tell each other
+# columns of a job after those of the team: where memory is, numbers, and what the caller notes from batch to batch
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
-    LOSSES_AT, OUT_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
-    BY_LAYERS, THREADS, NEXT, ALONE, BEFORE, WAIT, TIME_ALONE, TIME_TOGETHER, UNTIL, PIECE,
-) = range(35)  # fmt: skip
-HERE, ARRIVALS, JOB = 48, 64, 80  # on cache lines of their own
-# How often a thread looks for the others until it gives way, and until it does without them.
-SPINS, PATIENCE, CLOSED = 2_000, 100_000, -(2**40)
-# after how many batches at least it is tried whether one thread is faster than all, or the other way, and for how many;
-# and if some threads did not come, which is as slow as anything; a batch is long that takes so many ticks
-FIRST_WAIT, TRIAL, LONG_WAIT, NEVER, LONG = 4, 3, 1_000, 2**40, 1_000_000
-
+    LOSSES_AT, OUT_AT, STEP_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
+    BY_LAYERS, FIRST_ROW, PIECE, CHECKED, NOT_FINITE, BEGAN, HELPERS,
+) = range(TEAM_COLUMNS, TEAM_COLUMNS + 33)  # fmt: skip
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
 TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order matrices".split()}
@@ -736,11 +747,12 @@ def room_of(p, panel, G):
 
 
 @kernel
-def work(job, which, i, p, start, batch, X, P, step):
-    """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one.
+def piece(job, which, i, p, start, batch, X, P):
+    """Piece p of a pass over the batch from row `start` of the order on; i is the layer, if it is one.
 
     Threads share rows by whole tiles, and weights as `shares` says.
     """
+    step = memory_of_float64(job[STEP_AT])
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     x, order, layers = memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT]), job[LAYERS]
     Q, A, D, losses = memory(P, job[Q_AT]), memory(P, job[A_AT]), memory(P, job[D_AT]), memory(step, job[LOSSES_AT])
@@ -811,150 +823,150 @@ def prepare_step(job, start, batch, P, step):
 
 
 @inlined
-def all_come(job, threads):
-    """Whether all threads run this at the same time, as barriers need. If one does not come in time, nobody stays."""
-    spins, here = 0, atomic_add(job, HERE, 1)
-    while 0 < here < threads:
-        wait(spins)
-        spins += 1
-        if spins > PATIENCE:
-            atomic_replace(job, HERE, here, CLOSED)
-        here = atomic_load(job, HERE)
-    return here == threads
+def open_batch(job, start, P):
+    """Before the first pass of a batch: what takes part in it, and the numbers of its step."""
+    prepare_step(job, start, min(job[BATCH], job[ALL] - start), P, memory_of_float64(job[STEP_AT]))
 
 
 @inlined
-def barrier(job, threads):
-    """Go on when all threads have come here: each adds one, and a round is complete at a multiple of their number."""
-    arrival, spins = atomic_add(job, ARRIVALS, 1), 0
-    while atomic_load(job, ARRIVALS) < padded(arrival, threads):
-        wait(spins)
-        spins += 1
-
-
-@inlined
-def wait(spins):
-    """For a moment awake; then, in case another thread needs this core, give way to it."""
-    if spins < SPINS:
-        pause()
-    else:
-        give_way()
+def close_batch(job, start):
+    """After the last pass of a batch: its loss, and its time."""
+    step, batch = memory_of_float64(job[STEP_AT]), min(job[BATCH], job[ALL] - start)
+    layout, losses = memory(job, job[LAYOUT_AT]), memory_of_float64(job[LOSSES_AT])
+    loss, squares, layers = step[BATCH_LOSS], 0.0, job[LAYERS]
+    if cell(layout, layers, ACTIVATION) == IDENTITY:
+        loss /= cell(layout, layers, UNITS)
+    for j in range(job[ITEM_COUNT]):
+        squares += losses[job[HEIGHT] + j]
+    step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
+    if job[THREADS] > 1 and batch == job[BATCH]:
+        now, helpers = ticks(), atomic_load(job, PRESENT)
+        keep_pace(job, memory(job, job[TEAM_AT]), now - job[BEGAN], helpers if helpers == job[HELPERS] else -1, now)
+        job[BEGAN], job[HELPERS] = now, helpers
 
 
 @kernel
-def train_batches(job, first, last, X, P, step):
-    """What threads first..last do, batch after batch from row job[NEXT] of the order on, pass after pass.
+def work(job, s, p, X, P):
+    """Piece p of pass s. Of a batch: its rows, then its weights; by layers, several passes over its rows.
 
-    They stop at row job[UNTIL], or where it is better that all work is done together, or alone. One of them keeps
-    the books while the others cannot need them: what it writes between two barriers, they read after the second.
+    Piece 0 is the caller's, who keeps the books while the others cannot need them: what he writes in one pass, they
+    read in the next.
     """
-    layers, threads, alone, start = job[LAYERS], job[THREADS], job[ALONE], job[NEXT]
-    layout, losses = memory(job, job[LAYOUT_AT]), memory(step, job[LOSSES_AT])
-    together, passes = last - first < threads, 2 * layers + 2 if job[BY_LAYERS] else 2
-    if together and not all_come(job, threads):
+    layers, passes = job[LAYERS], 2 * job[LAYERS] + 2 if job[BY_LAYERS] else 2
+    k, start = s % passes, job[FIRST_ROW] + s // passes * job[BATCH]
+    batch = min(job[BATCH], job[ALL] - start)
+    if p == 0 and k == 0:
+        if s > 0:
+            close_batch(job, start - job[BATCH])
+        open_batch(job, start, P)
+    which, i = WEIGHTS_PASS, 0
+    if k < passes - 1:
+        which = ROWS_PASS
+        if job[BY_LAYERS] and k == 0:
+            which = GATHER_PASS
+        elif job[BY_LAYERS] and k <= layers:
+            which, i = FORWARD_PASS, k
+        elif job[BY_LAYERS] and k == layers + 1:
+            which = OUTPUT_PASS
+        elif job[BY_LAYERS]:
+            which, i = BACKWARD_PASS, passes - k
+    piece(job, which, i, p, start, batch, X, P)
+    if p == 0 and k == passes - 1:
+        step, losses, loss = memory_of_float64(job[STEP_AT]), memory_of_float64(job[LOSSES_AT]), 0.0
+        for tile in range(0, batch, ROWS):
+            loss += losses[tile]
+        step[BATCH_LOSS] = loss
+
+
+@kernel
+def take_part(job, p, X, P):
+    """What thread p does of a job: its piece of each pass, and those that nobody has begun. See `_team`."""
+    threads, passes, spins = job[THREADS], job[PASSES], 0
+    if threads == 1:
+        for s in range(passes):
+            work(job, s, 0, X, P)
         return
-    denormals, began = flush_denormals(), ticks()
-    while start < job[UNTIL] and job[ALONE] == alone:
-        batch, loss = min(job[BATCH], job[ALL] - start), 0.0
-        if first == 0:
-            prepare_step(job, start, batch, P, step)
-        for k in range(passes):
-            which, i = WEIGHTS_PASS, 0
-            if k < passes - 1:
-                which = ROWS_PASS
-                if job[BY_LAYERS] and k == 0:
-                    which = GATHER_PASS
-                elif job[BY_LAYERS] and k <= layers:
-                    which, i = FORWARD_PASS, k
-                elif job[BY_LAYERS] and k == layers + 1:
-                    which = OUTPUT_PASS
-                elif job[BY_LAYERS]:
-                    which, i = BACKWARD_PASS, passes - k
-            for p in range(first, last):
-                work(job, which, i, p, start, batch, X, P, step)
-            if which == WEIGHTS_PASS and first == 0:
-                for tile in range(0, batch, ROWS):
-                    loss += losses[tile]
-                if threads > 1 and batch == job[BATCH]:
-                    now = ticks()
-                    choose_pace(job, now - began)
-                    began = now
-            if together:
-                barrier(job, threads)
-        if first == 0:
-            if cell(layout, layers, ACTIVATION) == IDENTITY:
-                loss /= cell(layout, layers, UNITS)
-            squares = 0.0
-            for j in range(job[ITEM_COUNT]):
-                squares += losses[job[HEIGHT] + j]
-            step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
-        start += batch
+    s = atomic_load(job, DONE) // threads
+    while s < passes and (p == 0 or job[LEAVE] == 0):
+        if p == 0:
+            hire_or_dismiss(job)
+        if p == 0 or claim(job, p, s):
+            work(job, s, p, X, P)
+            atomic_add(job, DONE, 1)
+        spins, all_done = 0, threads * (s + 1)
+        while atomic_load(job, DONE) < all_done and (p == 0 or job[LEAVE] == 0):
+            if spins >= PATIENCE or atomic_load(job, PRESENT) == 0:
+                for q in range(1, threads):
+                    if claim(job, q, s):
+                        work(job, s, q, X, P)
+                        atomic_add(job, DONE, 1)
+            wait(spins)
+            spins += 1
+        s = max(s + 1, atomic_load(job, DONE) // threads)
+
+
+@kernel
+def train_batches(job, p, X, P):
+    """What thread p does of an epoch."""
+    denormals = flush_denormals()
+    take_part(job, p, X, P)
     restore_denormals(denormals)
-    if first == 0:
-        job[NEXT] = start
 
 
-@_jit.parallel
-def train_together(job, threads, X, P, step):
-    """`train_batches` on all threads, each on its own processor core."""
-    for p in prange(threads):
-        train_batches(pointer(job), np.int64(p), np.int64(p) + 1, pointer(X), pointer(P), pointer(step))
-
-
-@inlined
-def choose_pace(job, time):
-    """After a batch that took this time: do the threads' work together or alone next?
-
-    Together is faster, unless something else wants the cores: threads then wait for one that is not running, a hundred
-    times as long as the work takes; or unless the cores are far apart and the network small. Whichever is slower is
-    tried again for some batches, so seldom that it costs a hundredth of the time. The numbers are the same either way.
-    The longer a batch, the less it suffers from others and the more a trial costs: the first one comes later. After a
-    change a short batch waits for what it needs from another core, longer than it takes: its time does not count.
-    """
-    alone, changed = job[ALONE], job[ALONE] != job[BEFORE]
-    job[BEFORE] = alone
-    this, other = (TIME_ALONE, TIME_TOGETHER) if alone else (TIME_TOGETHER, TIME_ALONE)
-    if job[other] == 0:  # the first batch of all; before the other way is known, only a stall is worth a trial
-        job[this], job[other], job[WAIT] = time, time + time // 2, FIRST_WAIT + time // LONG
-        return
-    job[WAIT] -= 1
-    if job[WAIT] >= 0:
-        if not changed:
-            job[this] = (job[this] + time) // 2
-        if job[this] > job[other]:  # perhaps a single stall: try again soon
-            job[ALONE], job[WAIT] = 1 - alone, min(job[WAIT], FIRST_WAIT)
-        elif job[WAIT] == 0:
-            job[ALONE] = 1 - alone
-    else:  # a trial
-        job[this] = time if job[WAIT] >= -2 else min(job[this], time)
-        counts = not changed or time > LONG
-        if job[WAIT] == -TRIAL or counts and (time > 2 * job[other] or alone and time > LONG):
-            lost, best = abs(job[this] - job[other]), min(job[this], job[other])
-            job[WAIT] = FIRST_WAIT - 100 * job[WAIT] * lost // max(best, 1)
-            job[ALONE] = 1 if job[TIME_TOGETHER] > job[TIME_ALONE] else 0
+train_batches_at = train_batches.address
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------
 
 
 @kernel
+def find_not_finite(X, x, start, count, n, job):
+    """job[NOT_FINITE] = 1 if one of the n columns of the rows start..start + count of X holds NaN or infinity.
+
+    Only of these v - v is not 0. What stands side by side in memory is read side by side, rows or columns.
+    """
+    outer_count, outer_stride, inner_count, inner_stride = count, x[1], n, x[2]
+    if abs(outer_stride) < abs(inner_stride):
+        outer_count, outer_stride, inner_count, inner_stride = inner_count, inner_stride, outer_count, outer_stride
+    wide, vector, few = zeros(X, 1, VECS), zeros(X, 1, 1), number(X, 0)
+    for i in range(outer_count):
+        o = x[0] + start * x[1] + i * outer_stride
+        end = o + inner_count * inner_stride
+        if inner_stride == 1:
+            while end - o >= VECS * lanes(X):
+                v = load(X, o, 0, 1, VECS)
+                wide = wide + (v - v)
+                o += VECS * lanes(X)
+            while o < end:
+                v = load_part(X, X, o, end - o)
+                vector = vector + (v - v)
+                o += lanes(X)
+        else:
+            for k in range(inner_count):
+                v = X[o + k * inner_stride]
+                few += v - v
+    if not total(wide) + total(vector) + few == 0:
+        job[NOT_FINITE] = 1
+
+
+@kernel
 def predict_blocks(job, p, X, P):
-    """What thread p does: every so many blocks of rows, in its own part of A."""
+    """What thread p does: one block of rows after the other that nobody has taken, in its own part of A."""
     layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
     Q, out, threads, height, n = memory(P, job[Q_AT]), memory(P, job[OUT_AT]), job[THREADS], job[HEIGHT], job[ALL]
     block = height // threads
-    for start in range(p * block, n, threads * block):
+    start = atomic_add(job, DONE, block) - block
+    while start < n:
+        if job[CHECKED] > 0:
+            find_not_finite(X, x, start, min(block, n - start), cell(layout, 0, UNITS), job)
         predict_rows(
             layout, job[LAYERS], X, x, order, job[ORDERED], start, min(block, n - start), p * block, height, P, Q,
             memory(P, job[A_AT]), out,
         )  # fmt: skip
+        start = atomic_add(job, DONE, block) - block
 
 
-@_jit.parallel
-def predict_together(job, threads, X, P):
-    """`predict_blocks` on all threads."""
-    for p in prange(threads):
-        predict_blocks(pointer(job), np.int64(p), pointer(X), pointer(P))
+predict_blocks_at = predict_blocks.address
 
 
 # ---- what Python calls ------------------------------------------------------------------------------------------
@@ -983,17 +995,19 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
         step[LOSS] = 0
     job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT] = address(x), address(Y), address(weights)
     job[ORDER_AT], job[Q_AT], job[M_AT], job[V_AT] = address(order), address(Q), address(M), address(V)
+    job[X_GIVEN], job[P_GIVEN], job[STEP_AT] = address(X), address(P), address(step)
     job[WEIGHT_STRIDE], job[BATCH], job[ALL], job[KIND], job[SIZE] = weight_stride, batch_size, n, kind, len(P)
-    job[NEXT], job[UNTIL], threads = first, until, job[THREADS]
+    passes = 2 * job[LAYERS] + 2 if job[BY_LAYERS] else 2
+    job[FIRST_ROW], job[PASSES] = first, (until - first + batch_size - 1) // batch_size * passes
     memory(pointer(job), job[LAYOUT_AT])[X_AT] = address(X)
-    while job[NEXT] < until:
-        if threads > 1 and job[ALONE] == 0:
-            before, job[HERE], job[ARRIVALS] = job[NEXT], 0, 0
-            train_together(job, threads, X, P, step)
-            if job[NEXT] == before:  # some threads did not come
-                job[ALONE], job[WAIT], job[TIME_TOGETHER], job[TIME_ALONE] = 1, LONG_WAIT, NEVER, NEVER
-        else:
-            train_batches(pointer(job), 0, threads, pointer(X), pointer(P), pointer(step))
+    job[WORK_AT] = train_batches_at(pointer(job), 0, pointer(X), pointer(P))
+    job[BEGAN], job[HELPERS] = ticks(), -1
+    if job[THREADS] > 1:
+        begin(pointer(job))
+    train_batches(pointer(job), 0, pointer(X), pointer(P))
+    close_batch(pointer(job), first + (job[PASSES] // passes - 1) * batch_size)
+    if job[THREADS] > 1:
+        end(pointer(job))
     return step[LOSS] / n
 
 
@@ -1001,9 +1015,13 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
 def predict(job, X, x, order, n, P, Q, out):
     """out[r] = A_L of row order[r] of X, or of row r. The job is one that `workspace_to_predict` has made."""
     job[STRIDES_AT], job[ORDER_AT], job[Q_AT], job[OUT_AT] = address(x), address(order), address(Q), address(out)
-    job[ORDERED], job[ALL] = len(order), n
+    job[ORDERED], job[ALL], job[NOT_FINITE], job[DONE] = len(order), n, 0, 0
+    job[X_GIVEN], job[P_GIVEN] = address(X), address(P)
     memory(pointer(job), job[LAYOUT_AT])[X_AT] = address(X)
     if job[THREADS] > 1:
-        predict_together(job, job[THREADS], X, P)
-    else:
-        predict_blocks(pointer(job), 0, pointer(X), pointer(P))
+        job[WORK_AT] = predict_blocks_at(pointer(job), 0, pointer(X), pointer(P))
+        begin(pointer(job))
+        hire(pointer(job))
+    predict_blocks(pointer(job), 0, pointer(X), pointer(P))
+    if job[THREADS] > 1:
+        end(pointer(job))

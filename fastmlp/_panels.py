@@ -7,6 +7,7 @@ reads memory in order, whatever the width of its layer. Heights are padded to wh
 import numpy as np
 
 from fastmlp import _kernels as kernels
+from fastmlp import _team
 from fastmlp._tile import ROWS, VECS, lanes_of
 
 # Where f(0) is not 0, padded units have this bias: they put out 0.
@@ -39,7 +40,11 @@ def pad(n, multiple):
 
 def _job(arrays, numbers):
     """What the kernels are told: where arrays are, which must live as long as it does, and numbers."""
-    job = np.zeros(kernels.JOB, np.int64)
+    size = _team.job_size(numbers[_team.THREADS])
+    room = np.zeros(size + _team.JOB_ALIGNMENT // 8, np.int64)
+    first = -room.ctypes.data % _team.JOB_ALIGNMENT // 8
+    job = room[first : first + size]
+    job[_team.TRIAL_IN] = _team.FIRST_TRIAL
     for place, array in arrays.items():
         job[place] = array.ctypes.data
     for place, value in numbers.items():
@@ -233,7 +238,7 @@ class Panels:
         layout, values, _ = self._layout_for(height, sparse)
         A, places = self.zeros(values), np.zeros(height, np.int64)
         layout[0, kernels.PLACES_AT] = places.ctypes.data
-        numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, kernels.THREADS: threads}
+        numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, _team.THREADS: threads}
         return _job({kernels.LAYOUT_AT: layout, kernels.A_AT: A}, numbers), layout, A, places
 
     def workspace_to_train(self, batch_size, threads, sparse):
@@ -255,7 +260,7 @@ class Panels:
         }  # fmt: skip
         numbers = {
             kernels.LAYERS: len(self.shapes), kernels.ITEM_COUNT: len(items), kernels.HEIGHT: height,
-            kernels.GROUPS: groups, kernels.THREADS: threads, kernels.BY_LAYERS: by_layers,
+            kernels.GROUPS: groups, _team.THREADS: threads, kernels.BY_LAYERS: by_layers,
         }  # fmt: skip
         return _job(arrays, numbers), *arrays.values(), places
 

@@ -8,22 +8,26 @@ the job it has the place of the order of rows, as there is none.
 """
 
 import numpy as np
-from numba import prange
 
 from fastmlp import _jit
+from fastmlp._jit import inlined
 from fastmlp._kernels import (
     A_AT,
     ACTIVATION,
     BIASES,
+    CHECKED,
     COPY,
     EXP,
     FEW,
     LAYERS,
     LAYOUT_AT,
     LOGISTIC,
+    NOT_FINITE,
     ORDER_AT,
+    OUT_AT,
     RELU,
     SOFTMAX,
+    STRIDES_AT,
     TANH,
     TYPES,
     UNITS,
@@ -32,12 +36,15 @@ from fastmlp._kernels import (
     at,
     cell,
     columns_of,
+    find_not_finite,
     gather,
     kernel,
     padded,
     put_out,
     softmax,
+    take_part,
 )
+from fastmlp._team import P_GIVEN, PASSES, THREADS, WORK_AT, X_GIVEN, begin, end
 from fastmlp._tile import (
     ROWS,
     VECS,
@@ -115,34 +122,51 @@ def forward_row(layout, matrices, layers, i, c_first, c_last, height, P, A):
         store(y, A, o, 0)
 
 
+@inlined
+def put_row(job, row, P):
+    """The outputs of a row that has gone through all layers."""
+    layout, A, layers = memory(job, job[LAYOUT_AT]), memory(P, job[A_AT]), job[LAYERS]
+    if cell(layout, layers, ACTIVATION) == SOFTMAX:
+        softmax(layout, layers, 0, ROWS, ROWS, A)
+    put_out(layout, layers, row, 1, 0, ROWS, A, memory(P, job[OUT_AT]))
+
+
 @kernel
-def share_of_row(job, i, p, threads, P):
-    """Thread p's panels of a layer."""
-    layout, A = memory(job, job[LAYOUT_AT]), memory(P, job[A_AT])
-    c_first, c_last = columns_of(p, threads, cell(layout, i, UNITS), VECS * lanes(P))
-    if c_first < c_last:
-        forward_row(layout, memory(job, job[ORDER_AT]), job[LAYERS], i, c_first, c_last, ROWS, P, A)
+def work_on_row(job, s, p, X, P):
+    """Piece p of pass s: of a row its numbers, then a layer after the other."""
+    layers = job[LAYERS]
+    layout, A, matrices = memory(job, job[LAYOUT_AT]), memory(P, job[A_AT]), memory(job, job[ORDER_AT])
+    i, row, n = s % (layers + 1), s // (layers + 1), cell(layout, s % (layers + 1), UNITS)
+    if i == 0:
+        if p == 0:
+            if row > 0:
+                put_row(job, row - 1, P)
+            gather(layout, X, memory(job, job[STRIDES_AT]), matrices, 0, row, 1, 0, ROWS, A)
+    elif n >= SHARED * job[THREADS]:
+        c_first, c_last = columns_of(p, job[THREADS], n, VECS * lanes(P))
+        if c_first < c_last:
+            forward_row(layout, matrices, layers, i, c_first, c_last, ROWS, P, A)
+    elif p == 0:
+        forward_row(layout, matrices, layers, i, 0, n, ROWS, P, A)
 
 
-@_jit.parallel
-def share_row(job, i, threads, P):
-    """A layer on all threads."""
-    for p in prange(threads):
-        share_of_row(pointer(job), i, np.int64(p), threads, pointer(P))
+take_part_in_rows = _jit.variant(take_part, "_in_rows", work=work_on_row)
+take_part_in_rows_at = take_part_in_rows.address
 
 
 @_jit.entry(TYPES)
-def predict(job, X, x, matrices, n, P, out, threads):
+def predict(job, X, x, matrices, n, P, out):
     """out[r] = A_L of row r of X, r < n. The job is one that `workspace_to_predict` has made."""
-    layout, A, layers = memory(pointer(job), job[LAYOUT_AT]), memory(pointer(P), job[A_AT]), job[LAYERS]
-    job[ORDER_AT] = address(matrices)
-    for row in range(n):
-        gather(layout, pointer(X), pointer(x), pointer(matrices), 0, row, 1, 0, ROWS, A)
-        for i in range(1, layers + 1):
-            if threads > 1 and cell(layout, i, UNITS) >= SHARED * threads:
-                share_row(job, i, threads, P)
-            else:
-                share_of_row(pointer(job), i, 0, 1, pointer(P))
-        if cell(layout, layers, ACTIVATION) == SOFTMAX:
-            softmax(layout, layers, 0, ROWS, ROWS, A)
-        put_out(layout, layers, row, 1, 0, ROWS, A, pointer(out))
+    layout, layers = memory(pointer(job), job[LAYOUT_AT]), job[LAYERS]
+    job[STRIDES_AT], job[ORDER_AT], job[OUT_AT] = address(x), address(matrices), address(out)
+    job[X_GIVEN], job[P_GIVEN] = address(X), address(P)
+    job[PASSES], job[NOT_FINITE] = n * (layers + 1), 0
+    if job[CHECKED] > 0:
+        find_not_finite(pointer(X), pointer(x), 0, n, cell(layout, 0, UNITS), pointer(job))
+    if job[THREADS] > 1:
+        job[WORK_AT] = take_part_in_rows_at(pointer(job), 0, pointer(X), pointer(P))
+        begin(pointer(job))
+    take_part_in_rows(pointer(job), 0, pointer(X), pointer(P))
+    if job[THREADS] > 1:
+        end(pointer(job))
+    put_row(pointer(job), n - 1, pointer(P))

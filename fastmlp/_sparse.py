@@ -54,9 +54,9 @@ from fastmlp._kernels import (
     ROWS_PASS,
     SHARES_AT,
     SOFTMAX,
+    STEP_AT,
     STRIDES_AT,
     TANH,
-    THREADS,
     UNITS,
     V_AT,
     VALUES,
@@ -74,6 +74,7 @@ from fastmlp._kernels import (
     step_item,
     weights_forward,
 )
+from fastmlp._team import THREADS
 from fastmlp._tile import (
     ROWS,
     VECS,
@@ -81,6 +82,7 @@ from fastmlp._tile import (
     load,
     maximum,
     memory,
+    memory_of_float64,
     memory_of_int32,
     number,
     outer,
@@ -191,8 +193,9 @@ def gradient_nonzeros(layout, item, x, height, D, G):
 
 
 @kernel
-def train_weights_on_nonzeros(job, p, batch, P, step):
+def train_weights_on_nonzeros(job, p, batch, P):
     """Thread p's part of the pass over the weights."""
+    step = memory_of_float64(job[STEP_AT])
     layout, items, shares = memory(job, job[LAYOUT_AT]), memory(job, job[ITEMS_AT]), memory(job, job[SHARES_AT])
     Q, M, V, A = memory(P, job[Q_AT]), memory(P, job[M_AT]), memory(P, job[V_AT]), memory(P, job[A_AT])
     D, x = memory(P, job[D_AT]), memory(job, job[STRIDES_AT])
@@ -209,24 +212,24 @@ def train_weights_on_nonzeros(job, p, batch, P, step):
         step_item(layout, item, kind, step, P, Q, M, V, room, 0, 1, 0, skip(squares, item[PLACE]))
 
 
-_other_passes = _jit.variant(kernels.work, "_sparse", forward_rows=forward_rows_of_nonzeros)
+_other_passes = _jit.variant(kernels.piece, "_sparse", forward_rows=forward_rows_of_nonzeros)
 
 
 @kernel
-def work_on_nonzeros(job, which, i, p, start, batch, X, P, step):
-    """What thread p does of a pass over the batch from row `start` of the order on; i is the layer, if it is one."""
+def piece_of_nonzeros(job, which, i, p, start, batch, X, P):
+    """Piece p of a pass over the batch from row `start` of the order on; i is the layer, if it is one."""
     if job[KIND] != NOTHING and (which == ROWS_PASS or which == GATHER_PASS):
         sort_nonzeros(job, p, start, batch, X, P)
     if which == WEIGHTS_PASS:
-        train_weights_on_nonzeros(job, p, batch, P, step)
+        train_weights_on_nonzeros(job, p, batch, P)
     elif which == FORWARD_PASS and i == 1:  # each thread has its own panels
         layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
         Q, A = memory(P, job[Q_AT]), memory(P, job[A_AT])
         c_first, c_last = columns_of(p, job[THREADS], cell(layout, 1, UNITS), VECS * lanes(P))
         forward_nonzeros(layout, X, x, order, True, start, batch, 0, c_first, c_last, job[HEIGHT], P, Q, A)
     elif which != GATHER_PASS:
-        _other_passes(job, which, i, p, start, batch, X, P, step)
+        _other_passes(job, which, i, p, start, batch, X, P)
 
 
-epoch = _jit.variant(kernels.epoch, "_sparse", work=work_on_nonzeros)
+epoch = _jit.variant(kernels.epoch, "_sparse", piece=piece_of_nonzeros)
 predict = _jit.variant(kernels.predict, "_sparse", forward_rows=forward_rows_of_nonzeros)

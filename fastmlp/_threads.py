@@ -1,45 +1,56 @@
-"""Which threads the parallel kernels run on. A leaf: it knows nothing of networks.
-
-OpenMP comes first: its threads wait for the next region awake and keep their rows from batch to batch, where oneTBB's
-fall asleep and take whatever comes (20-100-2, two threads: 23 us a batch against 31). It has one fault, a forked child
-that uses it dies if its parent has used it; such children compute on one thread. oneTBB is for machines without an
-OpenMP library; Numba's own workqueue is not used at all: two Python threads in it abort the process.
-"""
+"""How many threads a call may use, and the team of them that this process keeps. It knows nothing of networks."""
 
 import ctypes
 import functools
-import importlib.metadata
 import math
 import os
 import pathlib
-import warnings
+import sys
+import threading
 
 import numba
+import numpy as np
 from numba.np.ufunc import parallel
 
-_forked = False
+from fastmlp import _team
 
 
 def count():
-    """How many threads a parallel kernel called from here should run on: as many as Numba is set to, if they are safe.
+    """How many threads a call from here should use: as many as Numba is set to, if nothing else allows fewer.
 
-    Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
+    A limit is `OMP_NUM_THREADS`, or what threadpoolctl or scikit-learn's libraries of OpenMP are set to. Where nobody
+    has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
-    if _forked:
-        return 1
-    threads = start()
+    # Numba's own function would start its threads
+    threads = numba.get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
-    if threads > 1 and numba.threading_layer() == "workqueue":
-        _warn_of_workqueue()
-        return 1
-    return threads
+    return min(threads, openmp_limit())
 
 
-def start():
-    """Start the threading layer, if none runs. Returns how many threads Numba is set to."""
-    _choose_layer()
-    return numba.get_num_threads()
+def openmp_limit():
+    """How many threads OpenMP is limited to, in this thread of Python's; infinity where nobody has set a limit."""
+    wished = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number for each level
+    limit = int(wished) if wished.isdecimal() and int(wished) > 0 else math.inf
+    for library in _openmp_libraries("sklearn" in sys.modules):
+        if (threads := library.num_threads) < _processors():
+            limit = min(limit, threads)
+    return limit
+
+
+@functools.cache
+def _openmp_libraries(sklearn):
+    """threadpoolctl's controllers of the libraries of OpenMP that are loaded; scikit-learn loads one."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return []
+    return ThreadpoolController().select(user_api="openmp").lib_controllers if sklearn else []
+
+
+@functools.cache
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @functools.cache
@@ -50,15 +61,15 @@ def cpu_limit(membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
     """
     limit = math.inf
     try:
-        lines = pathlib.Path(membership).read_text().splitlines()
+        lines = pathlib.Path(membership).read_text("utf-8", "surrogateescape").splitlines()
     except OSError:  # not Linux
         return limit
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (line + "::").split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = pathlib.Path(root, "cpu" if controllers else "")
-        group = top / path.lstrip("/")
+        group = top / path.removesuffix("::").lstrip("/")
         for folder in [group, *group.parents[: len(group.parts) - len(top.parts)]]:
             try:
                 if controllers:
@@ -72,51 +83,71 @@ def cpu_limit(membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
     return limit
 
 
-@functools.cache
-def _warn_of_workqueue():
-    """Once in a process."""
-    warnings.warn(
-        "fastmlp computes on one thread, as Numba finds no threading layer but its workqueue, which cannot be used from"
-        " several threads of Python. Install the package tbb, or the library of OpenMP (libgomp1 on Debian, say), and"
-        " do not set NUMBA_THREADING_LAYER to workqueue.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+# ---- the team ---------------------------------------------------------------------------------------------------
 
 
-def _choose_layer():
-    """Prefer OpenMP, unless the user chose a layer or one is running; let oneTBB be found where it is needed."""
-    if parallel._is_initialized:
-        return
-    if numba.config.THREADING_LAYER == "default" and numba.config.THREADING_LAYER_PRIORITY[0] == "tbb":
-        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-        try:
-            from numba.np.ufunc import omppool  # noqa: F401
-        except ImportError:
-            pass
-        else:
-            return
-    _load_tbb()
+class _Team:
+    """The array `_team` speaks of, and the threads that serve there. They sleep where nothing is to be done."""
+
+    def __init__(self):
+        self.capacity = numba.config.NUMBA_NUM_THREADS - 1
+        self._array = np.zeros(_team.LINES + _team.LINE * self.capacity, np.int64)
+        self.address, self._growing = self._array.ctypes.data, threading.Lock()
+
+    @property
+    def workers(self):
+        return int(self._array[_team.WORKERS])
+
+    def grow(self, workers):
+        """Have so many workers, or as many as there can be: a system may allow no more threads."""
+        _team.serve.prepare(self._array, 0)
+        with self._growing:
+            while self.workers < min(workers, self.capacity):
+                line = _team.LINES + _team.LINE * self.workers
+                self._array[line + _team.LOCK] = _new_lock()
+                work = threading.Thread(
+                    target=_team.serve, args=(self._array, self.workers), name="fastmlp", daemon=True
+                )
+                try:
+                    work.start()
+                except RuntimeError:
+                    self.capacity = self.workers
+                else:
+                    self._array[_team.WORKERS] += 1
 
 
-def _load_tbb():
-    """Load oneTBB from where pip puts it, which the dynamic loader does not search; what is loaded Numba finds."""
-    try:
-        files = importlib.metadata.files("tbb") or ()
-    except importlib.metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name in ("libtbb.so.12", "tbb12.dll"):
-            try:
-                ctypes.CDLL(str(file.locate()))
-            except OSError:
-                pass
+def team(threads):
+    """The address of the team, with workers for so many threads in all as far as there are any; 0 for one thread."""
+    global _current
+    if threads == 1:
+        return 0
+    if _current is None:
+        _current = _Team()
+    if _current.workers < min(threads - 1, _current.capacity):
+        _current.grow(threads - 1)
+    return _current.address
+
+
+def workers():
+    """How many threads of our own this process has."""
+    return 0 if _current is None else _current.workers
+
+
+def _new_lock():
+    """A lock of CPython's own, which outlives the process's Python: the address of one that is held."""
+    make, take = ctypes.pythonapi.PyThread_allocate_lock, ctypes.pythonapi.PyThread_acquire_lock
+    make.restype, take.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int)
+    lock = make()
+    take(lock, 1)
+    return lock
 
 
 def _after_fork():
-    global _forked
-    _forked = parallel._is_initialized and numba.threading_layer() == "omp"
+    """A child has none of its parent's threads, but one."""
+    global _current
+    _current = None
 
 
+_current = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

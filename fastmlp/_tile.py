@@ -407,6 +407,10 @@ def restore_denormals(typingctx, before):
     return types.void(types.int64), codegen
 
 
+# about: x86's clocks run at 2 to 4 GHz, ARM's at 24 MHz to 1 GHz
+TICKS_A_SECOND = 2_500_000_000 if _TRIPLE.startswith("x86_64") else 100_000_000
+
+
 @intrinsic
 def ticks(typingctx):
     """A clock that runs evenly, in units of its own; 0 where there is none that can be read without a system call."""
@@ -488,6 +492,52 @@ def give_way(typingctx):
     return types.void(), codegen
 
 
+def _call_python(builder, result, name, arguments):
+    """Call a function of CPython's own that needs no lock of it."""
+    function_type = ir.FunctionType(result, [a.type for a in arguments])
+    builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+@intrinsic
+def acquire(typingctx, lock):
+    """Sleep until the lock is released: one of CPython's, which has one that sleeps for every system."""
+
+    def codegen(context, builder, sig, args):
+        lock = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        _call_python(builder, INT32, "PyThread_acquire_lock", [lock, INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def release(typingctx, lock):
+    """Wake the thread that sleeps on the lock, or will."""
+
+    def codegen(context, builder, sig, args):
+        lock = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        _call_python(builder, ir.VoidType(), "PyThread_release_lock", [lock])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def call(typingctx, kernel, job, p, X, P):
+    """Call the kernel at this address: a thread's part of a job, with the addresses of X and P."""
+    arguments = (job, types.int64, job, job)  # as machine code, pointers are all the same
+
+    def codegen(context, builder, sig, args):
+        kernel, job, p, X, P = args
+        convention = context.call_conv
+        function = builder.inttoptr(kernel, convention.get_function_type(types.void, arguments).as_pointer())
+        X, P = (builder.inttoptr(address, job.type) for address in (X, P))
+        convention.call_function(builder, function, types.void, arguments, [job, p, X, P])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, job, types.int64, types.int64, types.int64), codegen
+
+
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 
@@ -512,6 +562,12 @@ def address(typingctx, array):
 
 
 @intrinsic
+def address_of(typingctx, memory):
+    """Where the memory starts, as an integer."""
+    return types.int64(memory), lambda context, builder, sig, args: builder.ptrtoint(args[0], INT64)
+
+
+@intrinsic
 def memory(typingctx, like, address):
     """The memory at an address, of the same numbers as some other."""
 
@@ -521,14 +577,21 @@ def memory(typingctx, like, address):
     return like(like, types.int64), codegen
 
 
-@intrinsic
-def memory_of_int32(typingctx, address):
-    """The memory at an address, of 32-bit integers."""
+def _memory_of(name, dtype):
+    """A function like `memory` for one type of numbers."""
 
-    def codegen(context, builder, sig, args):
-        return builder.inttoptr(args[0], INT32.as_pointer())
+    def memory_of(typingctx, address):
+        def codegen(context, builder, sig, args):
+            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
 
-    return types.CPointer(types.int32)(types.int64), codegen
+        return types.CPointer(dtype)(types.int64), codegen
+
+    memory_of.__name__, memory_of.__doc__ = name, f"The memory at an address, of {dtype}."
+    return intrinsic(memory_of)
+
+
+memory_of_int32 = _memory_of("memory_of_int32", types.int32)
+memory_of_float64 = _memory_of("memory_of_float64", types.float64)
 
 
 @intrinsic

@@ -7,7 +7,6 @@ network are predicted from the matrices themselves.
 
 import contextlib
 import copy
-import math
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -244,7 +243,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             out = self._predict_few(network, X)
         if out is None:
             self._network = self._network_of_coefs()  # after unpickling there is none yet
-            out = self._network.predict(X)
+            out = self._network.predict(X, finite=not scipy.sparse.issparse(X))
         return out if out.dtype == X.dtype else out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
     def _predict_few(self, network, X):
@@ -267,7 +266,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             return False
         if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
             return False
-        return math.isfinite(np.vdot(X, X))  # if the squares are too large, validation will tell
+        return True
 
     # ---- fitting ----
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from fastmlp import _kernels as kernels
-from fastmlp import _row, _sparse, _threads
+from fastmlp import _row, _sparse, _team, _threads
 from fastmlp._panels import Panels, pad
 from fastmlp._shuffle import shuffle
 from fastmlp._tile import ROWS
@@ -254,7 +254,7 @@ class MLP:
 
     # ---- what it computes ----
 
-    def predict(self, X, order=None):
+    def predict(self, X, order=None, *, finite=False):
         """Outputs of the network.
 
         Parameters
@@ -284,11 +284,15 @@ class MLP:
         workspace = self._take("predict", height, threads, sparse)
         if n > ROWS and not sparse:
             workspace[1][0, kernels.IN_PLACE] = self.panels.in_place(X.dtype, X.strides[1] == X.itemsize)
+        workspace[0][kernels.CHECKED] = finite
+        workspace[0][_team.TEAM_AT] = _threads.team(threads)
         self._forward(X, order, workspace, out)
         self._give_back("predict", height, threads, sparse, workspace=workspace)
+        if finite and workspace[0][kernels.NOT_FINITE]:
+            raise ValueError("X holds NaN or infinity.")
         return out
 
-    def predict_with(self, X, weights, biases):
+    def predict_with(self, X, weights, biases, *, finite=False):
         """Outputs of a network like this one with other parameters, which are read where they are and not taken over.
 
         For a few rows of a large network: `set_parameters`, and `holds` too, take longer than to predict a row.
@@ -312,10 +316,11 @@ class MLP:
                 return None
         addresses = np.array([array.ctypes.data for array in arrays])
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
-        workspace = job, *_ = self._take("predict", ROWS, 1, False)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
-        _row.predict(job, view, x, _read_only(addresses), len(X), self.parameters, out.ravel(), threads)
-        self._give_back("predict", ROWS, 1, False, workspace=workspace)
+        workspace = job, *_ = self._take("predict", ROWS, threads, False)
+        job[kernels.CHECKED], job[_team.TEAM_AT] = finite, _threads.team(threads)
+        _row.predict(job, view, x, _read_only(addresses), len(X), self.parameters, out.ravel())
+        self._give_back("predict", ROWS, threads, False, workspace=workspace)
         return out
 
     def _forward(self, X, order, workspace, out):
@@ -435,6 +440,7 @@ class MLP:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
+        job[_team.TEAM_AT] = _threads.team(threads)
         if not sparse:
             grouped = self.panels.groups(batch_size) > 1
             layout[0, kernels.IN_PLACE] = self.panels.in_place(data.X.dtype, data.x[2] == 1, grouped)

@@ -176,11 +176,9 @@ def test_info(tmp_path):
     assert found["fastmlp"] == f"{fastmlp.__version__}, {Path(fastmlp.__file__).parent}"
     for package in "numba", "llvmlite", "numpy", "scipy", "scikit-learn":
         assert re.match(r"[0-9]+\.[0-9]+", found[package]), package
-    assert found["tbb"] == "not installed" or re.match("[0-9]+", found["tbb"])
     assert program.cpu_name() in found["processor"] and "" not in (found["features"], found["system"])
     tile = rf"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {VECTOR_BITS // 32} float32 or .*"
     assert re.fullmatch(tile, found["tile"])
-    assert found["threading layer"] in ("omp", "tbb", "workqueue")
     assert re.fullmatch("[0-9]+, [0-9]+ of them for this process", found["processors"])
     assert re.fullmatch("none|[0-9]+ processors", found["limit of control groups"])
     assert found["threads of Numba"] == "3"
@@ -198,12 +196,11 @@ def test_info_of_what_is_in_the_cache(tmp_path):
     assert float(found[3]) == pytest.approx(sum(path.stat().st_size for path in files) / 1e6, abs=0.1)
 
 
-def test_info_where_no_thread_can_be_had():
-    """A layer that is not there is what a report is about; so is one that makes fits slow."""
-    found = info(NUMBA_THREADING_LAYER="nonsense")
-    assert "nonsense" in found["threading layer"] and found["threads of a fit"] == "no fit is possible"
-    found = info(NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
-    assert found["threading layer"] == "workqueue" and found["threads of a fit"].startswith("1; ")
+def test_info_tells_how_many_threads_are_used():
+    """As many as the settings allow; the settings stand beside it."""
+    found = info(NUMBA_NUM_THREADS="4", OMP_NUM_THREADS="3")
+    assert (found["threads of Numba"], found["threads of a fit"]) == ("4", "3")
+    assert "OMP_NUM_THREADS=3" in found["settings"]
 
 
 def test_info_without_a_cache(monkeypatch):

@@ -687,11 +687,10 @@ def compare_numbers_of_threads(always_parallel):
         for case in cases:
             seen = train_and_predict(*case)
             assert found.setdefault(case, seen) == seen, f"{threads} threads: {case}"
-    safe = numba.threading_layer() in ("tbb", "omp")  # raises if nothing ran in parallel
-    if safe:
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            for case, seen in zip(cases, pool.map(lambda case: train_and_predict(*case), cases), strict=True):
-                assert seen == found[case], f"in a thread of Python: {case}"
+    assert _threads.workers() == 3
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for case, seen in zip(cases, pool.map(lambda case: train_and_predict(*case), cases), strict=True):
+            assert seen == found[case], f"in a thread of Python: {case}"
 
 
 @pytest.mark.parametrize("always_parallel", [False, True], ids=["where it pays", "always"])

@@ -6,7 +6,6 @@ A crash cannot be caught, so the functions here that are not tests are what thos
 import concurrent.futures
 import copy
 import functools
-import importlib
 import multiprocessing
 import os
 import signal
@@ -21,8 +20,6 @@ import pytest
 from test_tile import run_code, run_python
 
 from fastmlp import MLPClassifier, MLPRegressor, _threads
-
-NUMBAS_LAYERS = "omp", "tbb", "workqueue"
 
 # ---- Ctrl-C -----------------------------------------------------------------------------------------------------
 
@@ -241,49 +238,30 @@ WAYS = {
 EXPECTED = ()
 
 
-def same_numbers(way, layer):
-    """Before, meanwhile and after, and on the layer that was asked for, if one was."""
+def same_numbers(way):
+    """Before, meanwhile and after."""
     global EXPECTED
     EXPECTED = fit()
     found = WAYS[way]()
     assert found and set(found) == {EXPECTED} == {fit()}
-    assert layer in ("default", numba.threading_layer())
-
-
-def skip_without(layer):
-    """Of Numba's threading layers those are there whose library can be loaded."""
-    _threads._load_tbb()
-    try:
-        importlib.import_module(f"numba.np.ufunc.{layer}pool")
-    except ImportError:
-        pytest.skip(f"{layer} is not there")
+    assert _threads.workers() == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("layer", ["default", *(pytest.param(x, marks=pytest.mark.long) for x in NUMBAS_LAYERS)])
-def test_fits_in_threads_and_children(way, layer):
+def test_fits_in_threads_and_children(way):
     """The same bits wherever a fit runs, after one in the parent."""
-    if layer not in ("default", "workqueue"):
-        skip_without(layer)
-    code = f"import test_process; test_process.same_numbers({way!r}, {layer!r})"
-    run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER=layer)
+    code = f"import test_process; test_process.same_numbers({way!r})"
+    run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2")
 
 
-def without_modules(way, layer):
-    """As in a container without an OpenMP library, and perhaps without oneTBB: Numba's modules for them do not load."""
-    sys.modules["numba.np.ufunc.omppool"] = None
-    if layer != "tbb":
-        sys.modules["numba.np.ufunc.tbbpool"] = None
-    same_numbers(way, layer)
+def without_layers():
+    """As in a container without libraries of OpenMP and oneTBB: Numba's modules for them do not load."""
+    for name in "omppool", "tbbpool", "workqueue":
+        sys.modules[f"numba.np.ufunc.{name}"] = None
+    same_numbers("threads")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("way", ["fork", "threads"])
-@pytest.mark.parametrize("layer", ["tbb", "workqueue"])
-def test_fits_in_slim_containers(way, layer):
-    """Nobody sets anything: oneTBB is found where pip puts it; without it one thread computes."""
-    if layer == "tbb":
-        skip_without(layer)
-    code = f"import test_process; test_process.without_modules({way!r}, {layer!r})"
-    run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER="default")
+def test_fits_in_slim_containers():
+    """Our threads need no library of others'."""
+    run_python("-W", "ignore", "-c", "import test_process; test_process.without_layers()", NUMBA_NUM_THREADS="2")

@@ -1,4 +1,4 @@
-"""Threads are used where they help: what waits for a core that something else has taken goes on alone."""
+"""Threads of our own help where they can, and nobody waits for those that cannot come."""
 
 import os
 import subprocess
@@ -9,115 +9,195 @@ import numpy as np
 import pytest
 from test_tile import run_code
 
-from fastmlp import _kernels as kernels
-from fastmlp import _threads
+from fastmlp import _team, _threads
+
+# ---- the pace ---------------------------------------------------------------------------------------------------
 
 
-def choices(job, batches, together, alone):
-    """How many of these batches are computed alone, if a batch takes so long together and so long alone."""
-    count = 0
-    for _ in range(batches):
-        count += job[kernels.ALONE]
-        kernels.choose_pace.py_func(job, alone if job[kernels.ALONE] else together)
-    return count
+class Caller:
+    """A caller who trains batch after batch on two threads; what a batch takes is told in ticks."""
+
+    def __init__(self):
+        self.job, self.team = np.zeros(_team.job_size(2), np.int64), np.zeros(_team.LINES, np.int64)
+        self.job[_team.THREADS], self.job[_team.TRIAL_IN], self.now, self.before = 2, _team.FIRST_TRIAL, 0, 0
+        self.coming = 2
+
+    def train(self, batches, helped, alone):
+        """How many of these batches are computed alone."""
+        count = 0
+        for _ in range(batches):
+            hired = int(self.job[_team.SOLO] == 0 and self.now >= self.team[_team.AGAIN_AT])
+            helpers = hired * (self.coming == 0)  # they need some time to come the first time
+            self.coming, time = max(0, self.coming - 1), helped if helpers else alone
+            self.now, self.job[_team.HIRED], count = self.now + time, hired, count + 1 - helpers
+            seen = helpers if helpers == self.before else -1
+            _team.keep_pace.py_func(self.job, self.team, time, seen, self.now)
+            self.before = helpers
+        return count
 
 
-def test_the_faster_way_is_taken_and_the_other_tried_seldom():
-    """Together or alone, whichever is faster; trials of the other cost about a hundredth; changes are noticed."""
-    job = np.zeros(kernels.JOB, np.int64)
-    assert choices(job, 10_000, together=100, alone=180) < 200
-    assert choices(job, 10_000, together=18_000, alone=180) > 9_990
-    choices(job, 10_000, together=100, alone=180)
-    assert choices(job, 10_000, together=100, alone=180) < 200
+@pytest.fixture(autouse=True)
+def plain_lose(monkeypatch):
+    """`keep_pace` as Python calls `lose` as Python."""
+    monkeypatch.setattr(_team, "lose", _team.lose.py_func)
 
 
-def test_a_long_batch_is_not_tried_soon():
-    """A large network's short training is not spent on a trial; a small one's comes after a few batches."""
-    job = np.zeros(kernels.JOB, np.int64)
-    assert choices(job, 1, together=200_000_000, alone=400_000_000) == 0
-    assert choices(job, 50, together=240_000_000, alone=400_000_000) == 0  # slower than the first, but no stall
-    assert choices(np.zeros(kernels.JOB, np.int64), 50, together=200_000, alone=400_000) > 0
+def test_helpers_are_kept_while_they_help():
+    """How long a batch takes alone is tried now and then, at the cost of a hundredth."""
+    assert Caller().train(10_000, helped=100_000, alone=180_000) < 60
 
 
-def test_a_trial_outlasts_what_moves_from_core_to_core():
-    """Where cores are far apart, the first batch of a small network is slow either way: it does not count."""
-    job, count, before = np.zeros(kernels.JOB, np.int64), 0, 0
-    for _ in range(10_000):
-        alone = int(job[kernels.ALONE])
-        together_or_alone = (36, 28)[alone] + 24 * (alone != before)
-        kernels.choose_pace.py_func(job, together_or_alone)
-        count, before = count + alone, alone
-    assert count > 9_500
+@pytest.mark.parametrize("helped", [250_000, 18_000_000])
+def test_helpers_that_cost_are_done_without(helped):
+    """They are tried again so seldom that all in all it costs some hundredths; and are back when they help again."""
+    caller = Caller()
+    alone = caller.train(20_000, helped=helped, alone=180_000)
+    assert (20_000 - alone) * (helped - 180_000) < 0.05 * 20_000 * 180_000
+    caller.train(8_000, helped=100_000, alone=180_000)  # until they are tried
+    assert caller.train(10_000, helped=100_000, alone=180_000) < 60
 
 
-def test_one_stall_does_not_end_the_work_of_all():
-    """An interrupt of a hundred batches' length: a few batches alone, then together again."""
-    job = np.zeros(kernels.JOB, np.int64)
-    choices(job, 50, together=100, alone=180)
-    choices(job, 1, together=10_000, alone=180)
-    assert choices(job, 1_000, together=100, alone=180) < 30
+def test_a_long_batch_is_not_tried():
+    """A large network's short training is not spent on batches that one thread computes."""
+    assert Caller().train(50, helped=200_000_000, alone=390_000_000) == 2  # until helpers have come
 
 
-FORK = """
-import os, warnings
-import numba, numpy as np
-from fastmlp import MLPClassifier
+def test_one_stall_does_not_send_helpers_away():
+    """What they have gained lately pays for an interrupt of two milliseconds."""
+    caller = Caller()
+    caller.train(500, helped=100_000, alone=180_000)
+    caller.train(1, helped=5_000_000, alone=180_000)
+    assert caller.train(500, helped=100_000, alone=180_000) == 0
+
+
+# ---- who does not come ------------------------------------------------------------------------------------------
+
+DATA = """
+import os, sys, warnings
+import numpy as np
+from fastmlp import MLPClassifier, _team, _threads
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
-fit = lambda: MLPClassifier(max_iter=3, random_state=0).fit(X, y).coefs_
+def fit():
+    model = MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+    return [W.tobytes() for W in model.coefs_] + [model.predict_proba(X).tobytes()]
+"""
+FORK = """
 ours = fit()
+assert _threads.workers() == 1
 child = os.fork()
 if child == 0:
-    os._exit(0 if all((a == b).all() for a, b in zip(ours, fit(), strict=True)) else 1)
+    os._exit(0 if _threads.workers() == 0 and fit() == ours and _threads.workers() == 1 else 1)
 assert os.waitpid(child, 0)[1] == 0
-print(numba.threading_layer())
+"""
+NOBODY = """
+class Dead(_threads._Team):
+    def grow(self, workers):
+        self._array[_team.WORKERS] = 1  # whom nothing wakes
+        self._array[_team.LINES + _team.LOCK] = _threads._new_lock()
+ours = fit()
+_threads._current = Dead()
+assert fit() == ours
+"""
+NO_THREAD = """
+import threading
+start = threading.Thread.start
+def refuse(thread):
+    if thread.name.startswith("fastmlp"):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+without = fit()
+assert _threads.workers() == 0
+threading.Thread.start, _threads._current = start, None
+assert fit() == without and _threads.workers() == 1
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("layer", [None, "omp", "tbb", "workqueue"])
-def test_a_forked_child_fits_after_its_parent(layer):
-    """With the same bits, whatever layer runs the threads; the one we choose is neither TBB nor the workqueue."""
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
-    environment.pop("NUMBA_THREADING_LAYER", None)
-    if layer is not None:
-        environment["NUMBA_THREADING_LAYER"] = layer
-    done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, timeout=300)
-    if layer in ("omp", "tbb") and "No threading layer could be loaded" in done.stderr:
-        pytest.skip(f"{layer} is not there")
-    assert done.returncode == 0, done.stderr
-    if layer is not None:
-        assert done.stdout.strip() == layer
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(FORK, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")), NOBODY, NO_THREAD],
+    ids=["a forked child has helpers of its own", "helpers never come", "no thread can be started"],
+)
+def test_the_same_bits_whoever_helps(code):
+    run_code(DATA + code, NUMBA_NUM_THREADS="2")
 
 
-FIT = """
-import sys, warnings
-import numpy as np
+def come_and_go():
+    """Helpers are sent away after each batch, and asked again for the next."""
+    from fastmlp import MLP
+    from fastmlp.training import Adam
+
+    def train():
+        ours = MLP([300, 200, 100, 5], dtype=np.float64)
+        ours.initialize(np.random.RandomState(0))
+        rng = np.random.default_rng(0)
+        data, adam = ours.data(rng.standard_normal((2000, 300)), rng.integers(0, 5, 2000)), Adam(ours)
+        return [ours.train_epoch(data, adam, 100) for _ in range(20)], ours.parameters.tobytes()
+
+    numba.set_num_threads(1)
+    expected = train()
+    numba.set_num_threads(3)
+    assert train() == expected
+
+
+@pytest.mark.parametrize("ticks_a_second", [1, 2**62])
+def test_helpers_come_and_go(ticks_a_second, tmp_path):
+    """Whatever helpers cost, the pace sends them away for a moment, or never: the same bits, and no deadlock."""
+    code = f"from fastmlp import _tile; _tile.TICKS_A_SECOND = {ticks_a_second}; "  # kernels of their own
+    code += "import test_threads; test_threads.come_and_go()"
+    run_code(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))
+
+
+# ---- limits -----------------------------------------------------------------------------------------------------
+
+WORKED = """
+import contextlib, os, warnings
+import numpy as np, threadpoolctl
 from fastmlp import MLPClassifier
 warnings.simplefilter("ignore")
-rng = np.random.default_rng(0)
-X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
-model = MLPClassifier(max_iter=3, random_state=0).fit(X, y)
-sys.stdout.write(str([W.tobytes().hex() for W in model.coefs_]))
+def ticks():
+    folder = "/proc/self/task"
+    return {t: int(open(f"{folder}/{t}/stat").read().rsplit(")", 1)[1].split()[11]) for t in os.listdir(folder)}
+X = np.random.RandomState(0).normal(size=(4000, 50)); y = X[:, 0] > 0
+model = MLPClassifier((256, 128), max_iter=1, random_state=0).fit(X, y).set_params(max_iter=8)
+with LIMIT:
+    before = ticks(); model.fit(X, y); after = ticks()
+print(sum(after[t] - before.get(t, 0) > 2 for t in after))
 """
 
 
-@pytest.mark.parametrize("layer", ["omp", "tbb"])
-def test_threads_that_do_not_come_are_done_without(layer):
-    """The layer runs one thread where two were asked for: no deadlock, the same bits."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "limit, environment",
+    [
+        ("contextlib.nullcontext()", {"OMP_NUM_THREADS": "1"}),
+        ("contextlib.nullcontext()", {"OMP_NUM_THREADS": "1,2"}),
+        ("threadpoolctl.threadpool_limits(1)", {}),
+        ("threadpoolctl.threadpool_limits(1, user_api='openmp')", {}),
+    ],
+)
+def test_limits_of_openmp_are_kept(limit, environment):
+    """One thread works, as in scikit-learn's own estimators."""
+    environment = {"OMP_NUM_THREADS": "", "NUMBA_NUM_THREADS": "2"} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", WORKED.replace("LIMIT", limit)],
+        env=os.environ | environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
-    def coefs(threads):
-        settings = {"NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer, "OMP_THREAD_LIMIT": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", FIT], env={**os.environ, **settings}, capture_output=True, text=True, timeout=300
-        )
-        if "No threading layer could be loaded" in done.stderr:
-            pytest.skip(f"{layer} is not there")
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    assert coefs(2) == coefs(1)
+def test_limits_end():
+    """threadpoolctl's hold in its block, and for BLAS alone they are not ours."""
+    import threadpoolctl
+
+    before = _threads.count()
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        assert _threads.count() == before
+    with threadpoolctl.threadpool_limits(1):
+        assert _threads.count() == 1
+    assert _threads.count() == before
 
 
 # ---- how many ---------------------------------------------------------------------------------------------------
@@ -141,15 +221,17 @@ GROUPS = {
         float("inf"),
     ),
     "nothing": ("", {}, float("inf")),
+    "no lines of a group": ("none\n\n", {}, float("inf")),
+    "names that are not UTF-8": (b"0::/a\xff\n", {b"a\xff/cpu.max": "200000 100000"}, 2),
 }
 
 
 @pytest.mark.parametrize("case", GROUPS)
 def test_cores_that_a_control_group_allows(case, tmp_path):
     membership, texts, cores = GROUPS[case]
-    (tmp_path / "membership").write_text(membership)
+    (tmp_path / "membership").write_bytes(os.fsencode(membership))
     for name, text in texts.items():
-        path = tmp_path / "root" / name
+        path = tmp_path / "root" / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert _threads.cpu_limit(tmp_path / "membership", tmp_path / "root") == cores
@@ -246,31 +328,3 @@ def threads_of_workers():
 def test_joblib_says_how_many_threads_its_workers_use():
     """Its inner_max_num_threads."""
     run_code("import test_threads; test_threads.threads_of_workers()")
-
-
-def warn_once():
-    import warnings
-
-    from fastmlp import MLPClassifier
-
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        MLPClassifier(max_iter=1).fit(X[:20, :2], y[:20])
-        assert not [w for w in caught if w.category is RuntimeWarning]  # one thread is enough here
-        for _ in range(2):
-            MLPClassifier(max_iter=1).fit(X, y).predict(X)
-    (warning,) = [w for w in caught if w.category is RuntimeWarning]
-    assert "one thread" in str(warning.message) and "tbb" in str(warning.message)
-
-
-def test_a_warning_says_why_one_thread_computes():
-    """Once in a process, where Numba has only its workqueue and more than one thread would be used."""
-    code = "import test_threads; test_threads.warn_once()"
-    run_code(code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER="workqueue")
-
-
-def test_no_warning_where_one_thread_was_asked_for():
-    code = "import numpy as np; from fastmlp import MLP; MLP([500, 500]).predict(np.ones((1000, 500), np.float32))"
-    run_code(code, NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
