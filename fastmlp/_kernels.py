@@ -128,7 +128,7 @@ NOTHING, STORE, SGD, MOMENTUM, NESTEROV, ADAM = range(6)
 # an empty one stands for the biases; last the item's place among all, however they are dealt out
 LAYER, COLUMN, FIRST, LAST, PLACE, ITEM = range(6)
 # columns of `step`
-LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, BATCH_LOSS, STEP = range(11)
+LEARNING_RATE, ALPHA, DECAY_1, DECAY_2, EPSILON, STEPS, RATE, SCALE, LOSS, BATCH_LOSS, COUNTED, STEP = range(12)
 # the passes over a batch
 ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS = range(6)
 # columns of a job after those of the team: where memory is, numbers, and what the caller notes from batch to batch
@@ -788,7 +788,7 @@ def piece(job, which, i, p, start, batch, X, P):
             layout, layers, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]), job[WEIGHT_STRIDE], order, start, batch,
             first, last, height, A, D, losses,
         )  # fmt: skip
-    else:
+    elif step[SCALE] != 0:
         next_ = start + batch + first
         train_weights(
             layout, items, shares[p], shares[p + 1], batch, height, kind, step, P, Q, memory(P, job[M_AT]),
@@ -811,21 +811,26 @@ def sum_weights(weights, weight_stride, order, first, last):
     return weight
 
 
+@inlined
+def weigh_nothing(weights, weight_stride, order, first, last):
+    """Whether the weight of each of these rows is 0."""
+    if weight_stride == 0:
+        return weights[0] == 0
+    for r in range(first, last):
+        if weights[order[r]] != 0:
+            return False
+    return True
+
+
 @kernel
 def prepare_step(job, start, batch, P, step):
-    """The numbers of the step that follows a batch."""
+    """The numbers of the step that follows a batch; a scale of 0 if its rows weigh nothing, and there is none."""
     weights, order = memory(P, job[WEIGHTS_AT]), memory(job, job[ORDER_AT])
-    step[SCALE] = 1 / sum_weights(weights, job[WEIGHT_STRIDE], order, start, start + batch)
-    step[RATE] = step[LEARNING_RATE]
-    if job[KIND] == ADAM:
+    weight = sum_weights(weights, job[WEIGHT_STRIDE], order, start, start + batch)
+    step[SCALE], step[RATE] = 1 / weight if weight != 0 else 0.0, step[LEARNING_RATE]
+    if job[KIND] == ADAM and weight != 0:
         step[STEPS] += 1
         step[RATE] *= math.sqrt(1 - step[DECAY_2] ** step[STEPS]) / (1 - step[DECAY_1] ** step[STEPS])
-
-
-@inlined
-def open_batch(job, start, P):
-    """Before the first pass of a batch: what takes part in it, and the numbers of its step."""
-    prepare_step(job, start, min(job[BATCH], job[ALL] - start), P, memory_of_float64(job[STEP_AT]))
 
 
 @inlined
@@ -858,7 +863,7 @@ def work(job, s, p, X, P):
     if p == 0 and k == 0:
         if s > 0:
             close_batch(job, start - job[BATCH])
-        open_batch(job, start, P)
+        prepare_step(job, start, batch, P, memory_of_float64(job[STEP_AT]))
     which, i = WEIGHTS_PASS, 0
     if k < passes - 1:
         which = ROWS_PASS
@@ -979,8 +984,9 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     The job is one that `workspace_to_train` has made: the rest of what it tells comes here.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
-    S the sum of the weights of the batch's rows. An epoch may be done in several calls, of rows order[first:until] and
-    so of whole batches, the first of which looks whether all that `order` names is there.
+    S the sum of the weights of the batch's rows. A batch whose rows weigh nothing is left out. An epoch may be done in
+    several calls, of rows order[first:until] and so of whole batches, the first of which looks whether all that `order`
+    names is there.
     """
     n, weight_stride = len(order), min(1, len(weights) - 1)
     if first == 0:
@@ -989,10 +995,16 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
             lowest, highest = min(lowest, row), max(highest, row)
         if not 0 <= lowest <= highest < rows:
             raise IndexError("order names a row that the data does not have.")
-        for start in range(0, n, batch_size * weight_stride or n):
-            if sum_weights(weights, weight_stride, order, start, min(n, start + batch_size)) == 0:
+        step[LOSS], step[COUNTED] = 0, 0
+        for start in range(0, n, batch_size):
+            last = min(n, start + batch_size)
+            if weigh_nothing(weights, weight_stride, order, start, last):
+                continue
+            if sum_weights(weights, weight_stride, order, start, last) == 0:
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-        step[LOSS] = 0
+            step[COUNTED] += last - start
+        if step[COUNTED] == 0:
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     job[STRIDES_AT], job[Y_AT], job[WEIGHTS_AT] = address(x), address(Y), address(weights)
     job[ORDER_AT], job[Q_AT], job[M_AT], job[V_AT] = address(order), address(Q), address(M), address(V)
     job[X_GIVEN], job[P_GIVEN], job[STEP_AT] = address(X), address(P), address(step)
@@ -1008,7 +1020,7 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     close_batch(pointer(job), first + (job[PASSES] // passes - 1) * batch_size)
     if job[THREADS] > 1:
         end(pointer(job))
-    return step[LOSS] / n
+    return step[LOSS] / step[COUNTED]
 
 
 @_jit.entry(TYPES)

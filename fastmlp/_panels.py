@@ -4,6 +4,8 @@ A matrix is cut into panels, as many columns as a tile is wide, and stored panel
 reads memory in order, whatever the width of its layer. Heights are padded to whole tiles and widths to whole panels.
 """
 
+import sys
+
 import numpy as np
 
 from fastmlp import _kernels as kernels
@@ -29,8 +31,28 @@ _BY_ROWS = 1_024
 # X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
 # copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
 _IN_PLACE = ROWS >= 8
+_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
+
+
+def _check(rows, panels, lanes):
+    """What the kernels count on, for tiles of so many rows, and panels and vectors of these widths."""
+    for what, holds in {
+        "ROWS is a power of two, 2 or more": rows >= 2 and rows & rows - 1 == 0,
+        "a vector's lanes are a power of two": all(n & n - 1 == 0 for n in lanes),
+        "ROWS columns of activations lie in one panel": all(n % rows == 0 for n in panels),
+        "CHUNK is whole panels": all(kernels.CHUNK % n == 0 for n in panels),
+        "the gradient of a work item has room for CHUNK rows": rows <= _ITEM_ROWS <= kernels.CHUNK,
+        "a work item is whole tiles, and a block of sparse rows a power of two": _ITEM_ROWS & _ITEM_ROWS - 1 == 0,
+        "BLOCK is whole tiles": kernels.BLOCK % rows == 0,
+        "FEW units lie in one panel": kernels.FEW <= min(panels),
+    }.items():
+        if not holds:
+            raise ImportError(f"fastmlp cannot compute on tiles of this shape: it does not hold that {what}.")
+
+
+_check(ROWS, [VECS * lanes_of(dtype) for dtype in _DTYPES], [lanes_of(dtype) for dtype in _DTYPES])
 
 
 def pad(n, multiple):
@@ -87,6 +109,11 @@ class Panels:
         self.lanes = lanes_of(self.dtype)
         self.panel = VECS * self.lanes
         self.work = sum(n * m for n, m in self.shapes)
+        if self.work * self.dtype.itemsize > sys.maxsize:
+            raise MemoryError(
+                f"No memory holds the weights of layers of {', '.join(map(str, self.layer_units))} units."
+            )
+        np.empty(self.work, self.dtype)  # raises MemoryError at once where they are too many for this machine
         self.layout = np.zeros((len(self.layer_units), kernels.COLUMNS), np.int64)
         self.layout[:, kernels.UNITS] = self.layer_units
         self.layout[1:, kernels.ACTIVATION] = self.activations
@@ -198,6 +225,11 @@ class Panels:
         return 0 if copied else self.layer_units[0] // self.panel * self.panel
 
     # ---- arrays ----
+
+    @property
+    def size(self):
+        """How many numbers all parameters are, with what pads them."""
+        return self._size
 
     def zeros(self, size):
         """A flat array that starts at a cache line: a vector that crosses two lines is loaded twice."""

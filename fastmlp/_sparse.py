@@ -52,6 +52,7 @@ from fastmlp._kernels import (
     Q_AT,
     RELU,
     ROWS_PASS,
+    SCALE,
     SHARES_AT,
     SOFTMAX,
     STEP_AT,
@@ -220,14 +221,14 @@ def piece_of_nonzeros(job, which, i, p, start, batch, X, P):
     """Piece p of a pass over the batch from row `start` of the order on; i is the layer, if it is one."""
     if job[KIND] != NOTHING and (which == ROWS_PASS or which == GATHER_PASS):
         sort_nonzeros(job, p, start, batch, X, P)
-    if which == WEIGHTS_PASS:
+    if which == WEIGHTS_PASS and memory_of_float64(job[STEP_AT])[SCALE] != 0:
         train_weights_on_nonzeros(job, p, batch, P)
     elif which == FORWARD_PASS and i == 1:  # each thread has its own panels
         layout, x, order = memory(job, job[LAYOUT_AT]), memory(job, job[STRIDES_AT]), memory(job, job[ORDER_AT])
         Q, A = memory(P, job[Q_AT]), memory(P, job[A_AT])
         c_first, c_last = columns_of(p, job[THREADS], cell(layout, 1, UNITS), VECS * lanes(P))
         forward_nonzeros(layout, X, x, order, True, start, batch, 0, c_first, c_last, job[HEIGHT], P, Q, A)
-    elif which != GATHER_PASS:
+    elif which != GATHER_PASS and which != WEIGHTS_PASS:
         _other_passes(job, which, i, p, start, batch, X, P)
 
 

@@ -7,6 +7,7 @@ network are predicted from the matrices themselves.
 
 import contextlib
 import copy
+import math
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp._onnx import register_onnx
-from fastmlp.network import FINGERPRINT_UP_TO, MLP
+from fastmlp.network import FINGERPRINT_UP_TO, MLP, NotFiniteError
 from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
@@ -236,37 +237,39 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse)
         return network
 
-    def _forward(self, X):
-        """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight."""
+    def _forward(self, X, finite=False):
+        """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight.
+
+        ValueError if X is not finite, where it must be `finite`: the kernels see that as they read it.
+        """
         network, out = getattr(self, "_network", None), None
         if network is not None and network.panels.work > FINGERPRINT_UP_TO and X.shape[0] <= _FEW_ROWS:
-            out = self._predict_few(network, X)
+            out = self._predict_few(network, X, finite)
         if out is None:
             self._network = self._network_of_coefs()  # after unpickling there is none yet
-            out = self._network.predict(X, finite=not scipy.sparse.issparse(X))
+            out = self._network.predict(X, finite=finite)
         return out if out.dtype == X.dtype else out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
-    def _predict_few(self, network, X):
+    def _predict_few(self, network, X, finite):
         """Outputs for a few rows of a large network, from `coefs_` as they are; None if they must be taken over."""
         activations = *[self.activation] * (len(self.coefs_) - 1), self.out_activation_
         if scipy.sparse.issparse(X) or network.activations != activations:
             return None
-        return network.predict_with(X, self.coefs_, self.intercepts_)
+        return network.predict_with(X, self.coefs_, self.intercepts_, finite=finite)
 
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
-        if not self._is_plain(X):
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return self._forward(X)
+        if self._is_plain(X):
+            with contextlib.suppress(NotFiniteError):
+                return self._forward(X, finite=True)
+        return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
 
     def _is_plain(self, X):
-        """Whether X is such that scikit-learn's validation, which takes longer than to predict a row, would pass it."""
+        """Whether scikit-learn's validation, which takes longer than to predict a row, would pass X if it is finite."""
         if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in (np.float64, np.float32) or not len(X):
             return False
-        if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
-            return False
-        return True
+        return X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")
 
     # ---- fitting ----
 
@@ -328,6 +331,11 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
                 " preprocessed."
             )
+        if math.isnan(self.loss_):
+            raise ValueError(
+                "Training diverged: the loss is not a number. The input data may contain large values and need to be"
+                " preprocessed."
+            )
         return result
 
     def _fit_stochastic(self, X, y, sample_weight, history, incremental):
@@ -381,12 +389,17 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _history(self):
         """The history that the attributes tell, to go on with."""
-        scores = getattr(self, "validation_scores_", None)
+        scores, best_loss = getattr(self, "validation_scores_", None), self.best_loss_
+        best_score = getattr(self, "best_validation_score_", None)
+        if self.early_stopping and best_score is None:  # the last fit did without
+            scores, best_loss, best_score = scores or [], None, -np.inf
+        elif not self.early_stopping and best_loss is None:  # and this one does, but knows the losses
+            best_loss = min(self.loss_curve_, default=np.inf)
         return History(
             list(self.loss_curve_),
-            self.best_loss_,
+            best_loss,
             None if scores is None else list(scores),
-            getattr(self, "best_validation_score_", None),
+            best_score,
             (getattr(self, "_best_coefs", self.coefs_), getattr(self, "_best_intercepts", self.intercepts_)),
             self._no_improvement_count,
             t=self.t_,
@@ -421,7 +434,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _train(self, X, y, sample_weight, history, incremental):
         """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
         X = self._network.rows(X)
-        rows, score = np.arange(X.shape[0]), None
+        rows, score = np.arange(X.shape[0], dtype=np.int64), None
         if self.early_stopping:
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
@@ -433,6 +446,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 )
             y_validation = y[validation_rows]
             weights = None if sample_weight is None else sample_weight[validation_rows]
+            if weights is not None and not weights.any():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
             def score():
                 return self._score(self._network.predict(X, validation_rows), y_validation, weights)
@@ -936,6 +951,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': y must be >= 0.")
         return X, y
 
     def _count_outputs(self, y):

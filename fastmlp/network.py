@@ -44,14 +44,23 @@ _PIECE_SECONDS = 0.1
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
 _SPARSE_STEP = 16
+# The kernels read indices of 32 bits.
+_SPARSE_COLUMNS = 2**31 - 1
 _ALL_ROWS = np.empty(0, np.int64)
 _ALL_ROWS.flags.writeable = False
 # Weights up to which it is quicker to remember them than to compare them panel by panel.
 FINGERPRINT_UP_TO = 100_000
 
 
-class Data(collections.namedtuple("Data", "X x Y weights n_samples sparse")):
-    """Rows and targets as the kernels read them, checked once; made by `MLP.data`."""
+class NotFiniteError(ValueError):
+    """X holds NaN or infinity, where it must not."""
+
+
+class Data(collections.namedtuple("Data", "X x Y weights n_samples sparse made_for")):
+    """Rows and targets as the kernels read them, checked once; made by `MLP.data`.
+
+    `made_for` tells the networks that they fit: width of X, outputs, output activation and dtype.
+    """
 
 
 class SparseRows(collections.namedtuple("SparseRows", "values indices indptr shape")):
@@ -109,10 +118,13 @@ class MLP:
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
         self.activations, self.sparse = (*hidden, output), bool(sparse)
+        if self.sparse and self.layer_units[0] > _SPARSE_COLUMNS:
+            raise ValueError(f"Sparse X may have {_SPARSE_COLUMNS} columns, got {self.layer_units[0]}.")
 
         codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
         self.panels = Panels(self.layer_units, codes, self.dtype, self.sparse)
-        self.parameters, self._copies = self.panels.parameters(), self.panels.copies()
+        self._parameters, self._copies = self.panels.parameters(), self.panels.copies()
+        self._takes = self.layer_units[0], self.layer_units[-1], output, self.dtype
         self._spare, self._held = {}, None
 
     def __reduce__(self):
@@ -122,11 +134,22 @@ class MLP:
 
     @property
     def weights(self):
-        return self.panels.unpack(self.parameters)[0]
+        return self.panels.unpack(self._parameters)[0]
 
     @property
     def biases(self):
-        return self.panels.unpack(self.parameters)[1]
+        return self.panels.unpack(self._parameters)[1]
+
+    @property
+    def parameters(self):
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, flat):
+        ours = self._parameters
+        if not isinstance(flat, np.ndarray) or (flat.shape, flat.dtype) != (ours.shape, ours.dtype):
+            raise ValueError(f"parameters must be an array of shape {ours.shape} and {self.dtype}.")
+        self.set_parameters(*self.panels.unpack(flat))
 
     def set_parameters(self, weights, biases):
         """Take over weights and biases, layer by layer.
@@ -145,16 +168,16 @@ class MLP:
         shapes = self.panels.shapes
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != self.panels.bias_shapes:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
-        if not np.isfinite(self.parameters).all():  # then NaN has come into the padding, too
-            self.parameters[:], self._copies[:] = self.panels.parameters(), 0
-        self.panels.pack(weights, biases, self.parameters, self._copies)
+        if not np.isfinite(self._parameters).all():  # then NaN has come into the padding, too
+            self._parameters[:], self._copies[:] = self.panels.parameters(), 0
+        self.panels.pack(weights, biases, self._parameters, self._copies)
         self._held = _fingerprint([*weights, *biases]) if self.panels.work <= FINGERPRINT_UP_TO else None
 
     def holds(self, weights, biases):
         """Whether these are the parameters that the network is known to hold; False may be wrong, True is not."""
         if self.panels.work <= FINGERPRINT_UP_TO:
             return self._held is not None and self._held == _fingerprint([*weights, *biases])
-        return self.panels.hold(weights, biases, self.parameters)
+        return self.panels.hold(weights, biases, self._parameters)
 
     def initialize(self, random_state, factor=6.0):
         """Draw weights and biases uniformly from +-sqrt(factor / (units in + units out)), in scikit-learn's order.
@@ -202,15 +225,18 @@ class MLP:
         softmax = self.activations[-1] == "softmax"
         if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
             raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
-        if softmax and not (Y.min() >= 0 and Y.max() < outputs and (Y.dtype.kind != "f" or (Y % 1 == 0).all())):
-            raise ValueError(f"Y must hold classes from 0 to {outputs - 1}.")
+        if softmax:
+            Y = np.array(Y, self.dtype)  # a copy: what is checked here may not change later
+            if not (Y.min() >= 0 and Y.max() < outputs and (Y % 1 == 0).all()):
+                raise ValueError(f"Y must hold classes from 0 to {outputs - 1}.")
         Y = np.ascontiguousarray(Y, self.dtype).reshape(-1)
         weights = np.ones(1, self.dtype)
         if sample_weight is not None:
             weights = np.ascontiguousarray(sample_weight, self.dtype)
             if weights.shape != (n,):
                 raise ValueError(f"sample_weight must have the shape {(n,)}, got {weights.shape}.")
-        return Data(*_flat(X), _read_only(Y), _read_only(weights), n, X if isinstance(X, SparseRows) else None)
+        sparse = X if isinstance(X, SparseRows) else None
+        return Data(*_flat(X), _read_only(Y), _read_only(weights), n, sparse, self._takes)
 
     def rows(self, X):
         """X in the form that `data` and `predict` take without checking it again.
@@ -262,6 +288,8 @@ class MLP:
         X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
         order : ndarray of int64, optional
             Numbers of the rows to take, in this order. All of them if absent.
+        finite : bool, default=False
+            Whether all numbers of dense X, taken without an order, must be finite.
 
         Returns
         -------
@@ -271,6 +299,8 @@ class MLP:
         ------
         IndexError
             If `order` names a row that is not there.
+        NotFiniteError
+            A ValueError: X must be finite and is not.
         """
         X, order = self.rows(X), _ALL_ROWS if order is None else _read_only(np.ascontiguousarray(order, np.int64))
         if order.size and not (0 <= order.min() and order.max() < X.shape[0]):
@@ -284,12 +314,12 @@ class MLP:
         workspace = self._take("predict", height, threads, sparse)
         if n > ROWS and not sparse:
             workspace[1][0, kernels.IN_PLACE] = self.panels.in_place(X.dtype, X.strides[1] == X.itemsize)
-        workspace[0][kernels.CHECKED] = finite
+        workspace[0][kernels.CHECKED] = finite and not sparse and order is _ALL_ROWS
         workspace[0][_team.TEAM_AT] = _threads.team(threads)
         self._forward(X, order, workspace, out)
         self._give_back("predict", height, threads, sparse, workspace=workspace)
         if finite and workspace[0][kernels.NOT_FINITE]:
-            raise ValueError("X holds NaN or infinity.")
+            raise NotFiniteError("X contains NaN or infinity.")
         return out
 
     def predict_with(self, X, weights, biases, *, finite=False):
@@ -302,11 +332,18 @@ class MLP:
         X : ndarray of shape (n_samples, layer_units[0])
         weights, biases : sequence of ndarray
             Of the network's dtype and in C order.
+        finite : bool, default=False
+            As in `predict`.
 
         Returns
         -------
         A_L : ndarray of shape (n_samples, layer_units[-1])
             The same bits as `predict` has for these parameters. None if they are not as they should be.
+
+        Raises
+        ------
+        NotFiniteError
+            A ValueError: X must be finite and is not.
         """
         X, arrays, shapes = self.rows(X), [*weights, *biases], [*self.panels.shapes, *self.panels.bias_shapes]
         for array, shape in zip(arrays, shapes, strict=True):
@@ -314,18 +351,20 @@ class MLP:
                 return None
             if not (array.flags.c_contiguous and array.flags.aligned):
                 return None
-        addresses = np.array([array.ctypes.data for array in arrays])
+        addresses = np.array([array.ctypes.data for array in arrays], np.int64)
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
         workspace = job, *_ = self._take("predict", ROWS, threads, False)
         job[kernels.CHECKED], job[_team.TEAM_AT] = finite, _threads.team(threads)
-        _row.predict(job, view, x, _read_only(addresses), len(X), self.parameters, out.ravel())
+        _row.predict(job, view, x, _read_only(addresses), len(X), self._parameters, out.ravel())
         self._give_back("predict", ROWS, threads, False, workspace=workspace)
+        if finite and job[kernels.NOT_FINITE]:
+            raise NotFiniteError("X contains NaN or infinity.")
         return out
 
     def _forward(self, X, order, workspace, out):
         predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
-        predict(workspace[0], *_flat(X), order, len(out), self.parameters, self._copies, out.ravel())
+        predict(workspace[0], *_flat(X), order, len(out), self._parameters, self._copies, out.ravel())
 
     def forward(self, X):
         """Activations of all layers for all rows.
@@ -415,18 +454,19 @@ class MLP:
         IndexError
             If `order` names a row that is not there.
         ValueError
-            If the optimizer was made for a network of other layers or dtype.
+            If data or optimizer were made for another network.
         ZeroDivisionError
-            If the weights of a batch sum to zero; the steps of the batches before it stay.
+            If the weights of a batch sum to zero, or all are 0. A batch whose weights are all 0 is left out.
         """
-        for moments in optimizer.first, optimizer.second:
-            if moments.size not in (0, self.parameters.size) or moments.dtype != self.dtype:
-                raise ValueError("The optimizer was made for another network.")
+        if optimizer.made_for != (self.layer_units, self.dtype, self.sparse):
+            raise ValueError("The optimizer was made for another network.")
         optimizer.step[kernels.ALPHA] = alpha
         order = _order(data) if order is None else order
         return self._epoch(data, order, batch_size, optimizer.kind, optimizer.step, optimizer.first, optimizer.second)
 
     def _epoch(self, data, order, batch_size, kind, step, first, second):
+        if data.made_for != self._takes:
+            raise ValueError("The data was made for another network.")
         if not 1 <= operator.index(batch_size):
             raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
         if len(order) == 0:
@@ -435,8 +475,8 @@ class MLP:
         order = _read_only(np.ascontiguousarray(order, np.int64))
         sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
         if sparse:
-            if not self.sparse or data.sparse.shape[1] != self.layer_units[0]:
-                raise ValueError("The sparse data was made for another network.")
+            if not self.sparse:
+                raise ValueError("Training on sparse X needs a network made with sparse=True.")
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
@@ -452,15 +492,16 @@ class MLP:
             sorting = self._take("sort", *room)
             addresses = [array.ctypes.data for array in (ends, *sorting)]
             _, x = _flat(data.sparse)
-            x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads])
+            x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads], np.int64)
         start = 0
         while start < len(order):
             began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.PIECE]), batch_size))
             loss = epoch(
                 job, data.X, x, data.Y, data.weights, data.n_samples, order, start, until, batch_size, kind, step,
-                self.parameters, self._copies, first, second,
+                self._parameters, self._copies, first, second,
             )  # fmt: skip
-            rows_a_second = (until - start) / (time.perf_counter() - began)
+            seconds = max(time.perf_counter() - began, 1e-9)  # some clocks stand still
+            rows_a_second = (until - start) / seconds
             job[kernels.PIECE] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
             start = until
         self._give_back("train", batch_size, threads, sparse, workspace=workspace)
@@ -482,7 +523,7 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
     sparse : bool, default=False
         Whether to prepare for sparse `X` too.
     """
-    shuffle(np.random.RandomState(0), np.arange(2))
+    shuffle(np.random.RandomState(0), np.arange(2, dtype=np.int64))
     for dtype in dtypes:
         network, Y = MLP([1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
@@ -506,7 +547,7 @@ def _fingerprint(arrays):
 
 
 def _order(data):
-    return np.arange(data.n_samples)
+    return np.arange(data.n_samples, dtype=np.int64)
 
 
 def _step(alpha):
@@ -528,6 +569,8 @@ def _sparse_rows(X, dtype):
 
     What would lead the kernels, or SciPy's conversion, out of the arrays is refused.
     """
+    if X.shape[1] > _SPARSE_COLUMNS:
+        raise ValueError(f"Sparse X may have {_SPARSE_COLUMNS} columns, got {X.shape[1]}.")
     X = X if X.format in ("csr", "csc") else X.tocsr()
     lines, places = X.shape if X.format == "csr" else X.shape[::-1]
     starts = X.indptr
@@ -556,7 +599,7 @@ def _nonzeros_before(rows, order):
 
 @functools.lru_cache
 def _strides_of_rows(n):
-    return np.array([0, n, 1])
+    return np.array([0, n, 1], np.int64)
 
 
 def _flat(X):
@@ -566,7 +609,7 @@ def _flat(X):
     rows: the values, and where the kernels find the rest.
     """
     if isinstance(X, SparseRows):
-        return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data])
+        return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data], np.int64)
     flags = X.flags
     if flags.c_contiguous and flags.aligned:
         view = X.ravel()  # a view of its own: _read_only would make another, and one row is predicted in 4 us

@@ -29,6 +29,11 @@ class _Optimizer:
         self.first = self._panels.moments() if moments > 0 else np.empty(0, dtype)
         self.second = self._panels.moments() if moments > 1 else np.empty(0, dtype)
 
+    @property
+    def made_for(self):
+        """Layers, dtype and kind of the networks that it can train."""
+        return self._panels.layer_units, self._panels.dtype, self._panels.sparse
+
     @classmethod
     def from_state(cls, network, state):
         """An optimizer of this network's parameters that is where another is.
@@ -277,7 +282,8 @@ def train(
     converged : bool
         False if max_iter epochs did not suffice.
     """
-    rows = np.arange(data.n_samples) if rows is None else np.array(rows)
+    rows = np.arange(data.n_samples) if rows is None else rows
+    rows = np.array(rows, np.int64)
     history.n_iter = 0
     try:
         while history.n_iter < max_iter:

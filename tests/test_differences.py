@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import sklearn.neural_network
-from test_estimators import HUGE, LABELS, TARGETS, X, make, put
+from sklearn.model_selection import train_test_split
+from test_estimators import HUGE, LABELS, SMALL, TARGETS, X, make, put
 
 import fastmlp
 
@@ -73,3 +74,79 @@ def test_lbfgs_after_other_hidden_layer_sizes():
     assert ours.fit(X, LABELS).coefs_[0].shape == (4, 5)
     with pytest.raises(ValueError, match="cannot reshape"):
         theirs.fit(X, LABELS)
+
+
+WITHOUT = np.where(np.arange(len(X)) < 10, 0.0, 1.0)  # the first of three batches weighs nothing
+IN_ORDER = {"batch_size": 10, "shuffle": False}
+
+
+def test_a_batch_that_weighs_nothing():
+    with pytest.raises(ZeroDivisionError):
+        make("MLPRegressor", sklearn.neural_network, **IN_ORDER).fit(X, y, WITHOUT)
+    ours = make("MLPRegressor", **IN_ORDER)
+    initial = make("MLPRegressor", **IN_ORDER).fit(X[10:], y[10:])
+    assert same(weights(ours.fit(X, y, WITHOUT)), weights(initial.fit(X[10:], y[10:])))
+    assert ours.loss_curve_ == initial.loss_curve_
+
+
+def state_after_weights():
+    """The random numbers that are left when those of the estimators here have their weights."""
+    random_state = np.random.RandomState(SMALL["random_state"])
+    fastmlp.MLP([X.shape[1], *np.atleast_1d(SMALL["hidden_layer_sizes"]), 1]).initialize(random_state)
+    return random_state
+
+
+def test_a_validation_set_that_weighs_nothing():
+    """Ours refuses it before it trains, scikit-learn when it has trained an epoch."""
+    for library in fastmlp, sklearn.neural_network:
+        model = make("MLPRegressor", library, early_stopping=True, validation_fraction=0.3)
+        rows = np.arange(len(X))
+        validation = train_test_split(rows, random_state=state_after_weights(), test_size=0.3)[1]
+        with pytest.raises((ZeroDivisionError, ValueError)):
+            model.fit(X, y, np.where(np.isin(rows, validation), 0.0, 1.0))
+        assert hasattr(model, "coefs_") == (library is sklearn.neural_network)
+
+
+def test_early_stopping_switched_on_and_off():
+    """scikit-learn has no loss, or no scores, to go on with."""
+    for name in "MLPClassifier", "MLPRegressor":
+        target = LABELS if name == "MLPClassifier" else y
+        for first in True, False:
+            for library in fastmlp, sklearn.neural_network:
+                model = make(name, library, warm_start=True, early_stopping=first, validation_fraction=0.3)
+                model.fit(X, target).set_params(early_stopping=not first)
+                if library is fastmlp:
+                    model.fit(X, target)
+                    assert len(model.loss_curve_) > model.n_iter_
+                    assert (model.best_loss_ is None) == (not first)
+                else:
+                    with pytest.raises((TypeError, AttributeError)):
+                        model.fit(X, target)
+
+
+def test_a_loss_that_is_not_a_number():
+    """With Poisson's loss negative targets have none: scikit-learn ends with NaN and says nothing."""
+    negative = np.where(np.arange(len(X)) == 3, -1.0, 1.0)
+    with pytest.raises(ValueError, match="out of the valid range of the loss 'poisson'"):
+        make("MLPRegressor", loss="poisson").fit(X, negative)
+    make("MLPRegressor", sklearn.neural_network, loss="poisson").fit(X, negative)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_a_regression_that_diverges(solver, monkeypatch):
+    """Weights that are numbers are not enough: the loss must be one, too."""
+    from fastmlp import MLP
+
+    compute = {"lbfgs": "gradients"}.get(solver, "train_epoch")
+    original = getattr(MLP, compute)
+
+    def lost(*args, **others):
+        result = original(*args, **others)
+        return (np.nan, *result[1:]) if solver == "lbfgs" else np.nan
+
+    model = make("MLPRegressor", solver=solver).fit(X, y)
+    before = weights(model)
+    monkeypatch.setattr(MLP, compute, lost)
+    with pytest.raises(ValueError, match="the loss is not a number"):
+        model.fit(X, y)
+    assert same(weights(model), before)

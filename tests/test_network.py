@@ -16,14 +16,15 @@ import naive
 import numba
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_tile import before_a_forbidden_page, needs_mprotect, run_code
+from test_tile import before_a_forbidden_page, needs_mprotect, run_code, run_python
 
 from fastmlp import _kernels as kernels
 from fastmlp import _panels, _threads, network, training
 from fastmlp._tile import VECS, lanes_of
-from fastmlp.network import MLP
+from fastmlp.network import MLP, NotFiniteError
 from fastmlp.training import SGD, Adam, History
 
 HIDDEN = ["identity", "logistic", "tanh", "relu"]
@@ -824,10 +825,8 @@ BAD_EPOCHS = {
     "a row too high": (IndexError, None, 4, [0, 1, 2, 3, 4, 20]),
     "a negative row": (IndexError, None, 4, [0, 1, 2, 3, 4, -1]),
     "nothing weighs": (ZeroDivisionError, np.zeros(20), 5, None),
-    "the first batch weighs nothing": (ZeroDivisionError, weigh_nothing(20, slice(0, 5)), 5, None),
-    "the last batch weighs nothing": (ZeroDivisionError, weigh_nothing(20, slice(18, 20)), 6, None),
-    "a batch of the order weighs nothing": (ZeroDivisionError, weigh_nothing(20, [3, 7]), 2, [1, 2, 7, 3, 4, 5]),
-    "batches of one row": (ZeroDivisionError, weigh_nothing(20, [7]), 1, None),
+    "the rows of the order weigh nothing": (ZeroDivisionError, weigh_nothing(20, [3, 7]), 1, [7, 3]),
+    "the weights of a batch sum to zero": (ZeroDivisionError, np.where(np.arange(20) == 4, -1.0, 0.5), 3, [1, 2, 4]),
 }
 
 
@@ -843,6 +842,143 @@ def test_a_bad_epoch_changes_nothing(case, trained):
     loss = ours.train_epoch(ours.data(X, Y), optimizer, 5, 0.1)
     assert loss == untouched.train_epoch(untouched.data(X, Y), untouched_optimizer, 5, 0.1)
     assert bits(ours) == bits(untouched)
+
+
+# rows without weight, batch_size, order, and the order without the batches that weigh nothing
+LEFT_OUT = {
+    "the first batch": (slice(0, 5), 5, None, range(5, 20)),
+    "the last batch": (slice(18, 20), 6, None, range(18)),
+    "a batch of the order": ([3, 7], 2, [1, 2, 7, 3, 4, 5], [1, 2, 4, 5]),
+    "batches of one row": ([7], 1, None, [*range(7), *range(8, 20)]),
+}
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_a_batch_that_weighs_nothing_is_left_out(case, optimizer, sparse):
+    """No step is taken, none is counted, and the loss is that of the other rows."""
+    rows, batch_size, order, others = LEFT_OUT[case]
+    rng = np.random.RandomState(17)
+    X, Y = draw_data(rng, (3, 8, 2), "identity", 20)
+    X = scipy.sparse.csr_matrix(X) if sparse else X
+    found = []
+    for names in order, others:
+        ours = MLP((3, 8, 2), "tanh", "identity", np.float64, sparse)
+        ours.initialize(np.random.RandomState(0))
+        ours_optimizer = OPTIMIZERS[optimizer][0](ours)
+        order_of_all = range(20) if names is None else names
+        data = ours.data(X, Y, weigh_nothing(20, rows))
+        losses = [ours.train_epoch(data, ours_optimizer, batch_size, 0.1, np.array(order_of_all)) for _ in range(2)]
+        found.append((losses, bits(ours), getattr(ours_optimizer, "t", None)))
+    assert found[0] == found[1]
+
+
+def made_for_others(ours, X):
+    """Data, optimizer and parameters that belong to networks of other shapes, dtypes and outputs."""
+    n, other = len(X), np.dtype(np.float32 if ours.dtype == np.float64 else np.float64)
+    wide, narrow = np.ones((n, 9)), np.zeros((n, 2))
+    yield "width", lambda: MLP((9, 8, 2), "tanh", "identity", ours.dtype).data(wide, narrow), None
+    yield "outputs", lambda: MLP((3, 8, 1), "tanh", "identity", ours.dtype).data(X, narrow[:, :1]), None
+    yield "labels", lambda: MLP((3, 8, 2), "tanh", "softmax", ours.dtype).data(X, np.zeros(n)), None
+    yield "dtype", lambda: MLP((3, 8, 2), "tanh", "identity", other).data(X, narrow), None
+    yield "layers", None, lambda: Adam(MLP((3, 9, 2), "tanh", "identity", ours.dtype))
+    yield "same size", None, lambda: Adam(MLP((3, 7, 2), "tanh", "identity", ours.dtype))
+    yield "moments of another dtype", None, lambda: Adam(MLP((3, 8, 2), "tanh", "identity", other))
+    yield "sparse", None, lambda: Adam(MLP((3, 8, 2), "tanh", "identity", ours.dtype, True))
+
+
+def test_what_was_made_for_another_network_is_refused(trained):
+    """With ValueError, and before anything is computed."""
+    ours, optimizer, X, Y = trained
+    before = bits(ours)
+    for what, data, others_optimizer in made_for_others(ours, X):
+        given = data() if data else ours.data(X, Y), others_optimizer() if others_optimizer else optimizer
+        with pytest.raises(ValueError, match="made for another network"):
+            ours.train_epoch(*given, 5)
+        if data:
+            for compute in ours.loss, ours.gradients:
+                with pytest.raises(ValueError, match="made for another network"):
+                    compute(given[0])
+        assert bits(ours) == before, what
+
+
+def test_parameters_are_replaced_by_their_like_alone(trained):
+    ours, _, X, _ = trained
+    expected, other = ours.predict(X), MLP(ours.layer_units, "tanh", "identity", ours.dtype)
+    for flat in ours.parameters[:10], ours.parameters.astype(np.float16), list(ours.parameters):
+        with pytest.raises(ValueError, match="parameters must be an array of shape"):
+            ours.parameters = flat
+    other.parameters = ours.parameters
+    assert other.parameters is not ours.parameters
+    assert other.predict(X).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_data_keeps_the_labels_that_it_was_given(dtype):
+    """Those that the caller changes later would lead out of the array."""
+    rng = np.random.RandomState(18)
+    ours, (X, labels) = draw_network(rng, (3, 8, 5), "relu", "softmax", dtype), draw_data(rng, (3, 8, 5), "softmax", 20)
+    labels = labels.astype(dtype)
+    data, expected = ours.data(X, labels), ours.loss(ours.data(X, labels))
+    labels += 1e6
+    assert ours.loss(data) == expected
+
+
+def test_labels_are_checked_as_the_kernels_read_them():
+    ours = MLP([2, 3], dtype=np.float32)
+    for label in 2.9999999999, np.nan, 3, -1:
+        with pytest.raises(ValueError, match="classes from 0 to 2"):
+            ours.data(np.ones((1, 2)), np.array([label]))
+    ours.data(np.ones((1, 2)), np.array([-1e-300]))  # which is 0 in float32
+
+
+@pytest.mark.parametrize("layer_units", [(10, 10**11), (10, 2**31, 2**31, 1), (2**62, 2**62)], ids=str)
+def test_layers_that_no_memory_holds(layer_units):
+    """At once, not after minutes of looking for the work."""
+    code = f"from fastmlp import MLP\ntry: MLP({layer_units})\nexcept MemoryError: pass\nelse: raise SystemExit(1)"
+    run_python("-c", code, timeout=60)
+
+
+def test_columns_that_no_index_names():
+    """Indices of sparse X have 32 bits in the kernels."""
+    with pytest.raises(ValueError, match="2147483647 columns"):
+        MLP([2**31, 1], sparse=True)
+    X = scipy.sparse.csr_matrix((np.ones(1), [2**31], [0, 1]), (1, 2**31 + 1))
+    ours = MLP([2, 1])
+    ours.layer_units = (2**31 + 1, 1)
+    with pytest.raises(ValueError, match="2147483647 columns"):
+        ours.rows(X)
+
+
+@pytest.mark.parametrize("flat", [(5, 1), (1, 5), (0, 1), (5, 5), (-5, 1), (1, -5)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_that_is_not_finite_is_found(dtype, flat):
+    """Wherever it stands, however X lies in memory; and nothing beyond the rows is looked at."""
+    rng = np.random.RandomState(19)
+    for n, m in (1, 1), (3, 70), (200, 5), (300, 33):
+        ours = MLP([m, 4, 2], dtype=dtype)
+        ours.initialize(rng)
+        around = np.full((n * 5 + 9, m * 5 + 9), np.nan, dtype)
+        X = around[4 : 4 + n * max(1, abs(flat[0])), 4 : 4 + m * max(1, abs(flat[1]))]
+        X = X[:: flat[0]] if flat[0] else X[:1].repeat(n, axis=0)
+        X = X[:, :: flat[1]][:n, :m]
+        X[:] = rng.normal(size=X.shape)
+        expected = ours.predict(X, finite=True)
+        assert expected.tobytes() == ours.predict(np.array(X), finite=True).tobytes()
+        assert expected.tobytes() == ours.predict_with(X, ours.weights, ours.biases, finite=True).tobytes()
+        for i, j in {(0, 0), (n - 1, m - 1), (n // 2, m // 3), (n - 1, 0)}:
+            for bad in np.nan, np.inf, -np.inf:
+                X[i, j], before = bad, X[i, j]
+                with pytest.raises(NotFiniteError):
+                    ours.predict(X, finite=True)
+                with pytest.raises(NotFiniteError):
+                    ours.predict_with(X, ours.weights, ours.biases, finite=True)
+                ours.predict(X)  # who does not ask gets what comes out
+                X[i, j] = before
+        X[:] = np.finfo(dtype).max  # large, but finite
+        with np.errstate(all="ignore"):
+            ours.predict(X, finite=True)
 
 
 def test_weights_that_sum_to_zero_have_no_loss(trained):
