@@ -5,6 +5,7 @@ how long a cache line takes from one core to another and back.
 import functools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -16,36 +17,40 @@ DEPTH, REPEATS = 64, 100_000
 TURNS = 20_000
 
 
-@numba.njit(parallel=True, error_model="numpy")
-def _multiply_add(x, y, out, threads, depth, repeats, width):
-    for t in numba.prange(threads):
-        left, right = pointer(x), pointer(y)
-        tile = zeros(left, ROWS, VECS)
-        for _ in range(repeats):
-            for k in range(depth):
-                tile = outer(tile, left, k, depth, right, k * width)
-        store(tile, pointer(out), np.int64(t) * ROWS * width, width)
+@numba.njit(nogil=True, error_model="numpy")
+def _multiply_add(x, y, out, depth, repeats, width):
+    left, right = pointer(x), pointer(y)
+    tile = zeros(left, ROWS, VECS)
+    for _ in range(repeats):
+        for k in range(depth):
+            tile = outer(tile, left, k, depth, right, k * width)
+    store(tile, pointer(out), 0, width)
 
 
 @functools.cache
 def _setup(dtype):
-    """Threads, arguments and multiplications and additions of one run; compiles."""
-    threads, width = _threads.count(), VECS * lanes_of(np.dtype(dtype))
+    """A run of one thread, and its multiplications and additions; compiles."""
+    width = VECS * lanes_of(np.dtype(dtype))
     x, y = (np.full(DEPTH * n, 1e-3, dtype) for n in (ROWS, width))
-    arguments = x, y, np.empty(threads * ROWS * width, dtype), threads, DEPTH, REPEATS, width
-    _multiply_add(*arguments)
-    return arguments, 2 * threads * ROWS * width * DEPTH * REPEATS
+
+    def run():
+        _multiply_add(x, y, np.empty(ROWS * width, dtype), DEPTH, REPEATS, width)
+
+    run()
+    return run, 2 * ROWS * width * DEPTH * REPEATS
 
 
 def peak(dtype, runs=5):
     """Return multiplications and additions a second, the best of some runs."""
-    arguments, flops = _setup(dtype)
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        _multiply_add(*arguments)
-        seconds.append(time.perf_counter() - start)
-    return flops / min(seconds)
+    run, flops = _setup(dtype)
+    threads, seconds = _threads.count(), []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(runs):
+            start = time.perf_counter()
+            for done in [pool.submit(run) for _ in range(threads)]:
+                done.result()
+            seconds.append(time.perf_counter() - start)
+    return threads * flops / min(seconds)
 
 
 @numba.njit(nogil=True)

@@ -1,8 +1,8 @@
 """What is compared: fastmlp, and each peer in its best configuration. Run as a script, a worker for one of them.
 
 Each trainer is a function of (case, solver, dtype) that returns two others: `fresh` makes a model at the starting point
-and is not timed; `train` runs the case's epochs on it and returns the loss of each. A predictor returns the model that
-`fresh` gives out, and a `train` that predicts again and again and returns what it predicted.
+and is not timed; `train` runs the case's epochs on it and returns the loss of each. A predictor's `train` predicts once
+and returns what it predicted; with it comes how often it is to be called.
 
 A worker reads one JSON list a line from its input and answers with one JSON value a line; in between it sleeps.
 """
@@ -18,9 +18,11 @@ from itertools import pairwise
 
 import numpy as np
 from cases import BETA_1, BETA_2, CASES, EPSILON, MOMENTUM, PREDICTIONS, classifier, data, start
+from conditions import CONDITIONS
 
 CHUNK = 16_384  # parameters that the update written by hand takes at a time: they stay in the second-level cache
 GATHER_FIRST = 8 << 20  # bytes of X up to which JAX is faster if it puts all rows in order before it starts (measured)
+NUMBERS = 1_000  # that are compared, at most
 
 
 def of_package(package, case, solver, dtype):
@@ -287,30 +289,29 @@ def predictor(name, case, dtype):
         def predict_proba(X):
             return session.run(["probabilities"], {"X": X})[0]
 
-    def train(_):
-        for _ in range(calls):
-            probabilities = predict_proba(X)
-        return probabilities[:100].ravel().tolist()
-
-    return (lambda: None), train
+    return (lambda: None), (lambda _: predict_proba(X)), calls
 
 
 MODULES = {"fastmlp": "fastmlp.estimators", "scikit-learn": "sklearn.neural_network", "NumPy": "numpy", "JAX": "jax"}
 
 
 def task(name, case, solver, dtype):
-    """Return (fresh, train) of a peer for a case; the solver "predict" stands for prediction."""
+    """Return what `timed` takes of a peer for a case; the solver "predict" stands for prediction."""
     if solver == "predict":
         return predictor(name, case, dtype)
     return TRAINERS[name](CASES[case], solver, dtype)
 
 
-def timed(fresh, train):
-    """Return the seconds that `train` takes, and its numbers."""
-    model = fresh()
-    begin = time.perf_counter()
-    numbers = train(model)
-    return time.perf_counter() - begin, numbers
+def timed(fresh, train, calls=1, condition="quiet"):
+    """Return the seconds that calls of `train` take, each under this condition, and the numbers of the last."""
+    seconds, before = 0.0, CONDITIONS[condition].before
+    for _ in range(calls):
+        model = fresh()
+        before()
+        begin = time.perf_counter()
+        numbers = train(model)
+        seconds += time.perf_counter() - begin
+    return seconds, np.ravel(numbers)[:NUMBERS].tolist()
 
 
 def first_fit(name, case, dtype):
@@ -334,7 +335,7 @@ def work(name):
                 functions = task(name, *arguments)
                 answer = timed(*functions)
             elif command == "run":  # -> seconds
-                answer = timed(*functions)[0]
+                answer = timed(*functions, condition=arguments[0])[0]
             elif command == "peak":  # -> multiplications and additions a second
                 from peak import peak
 

@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from conditions import CONDITIONS
+
 PAUSE = 0.1  # seconds before a timed run: the last runner's idle threads spin for a while
+FAR = 3  # a peer that takes so many times as long as the fastest one cannot be the one that counts
 SLOW_BLAS = "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"  # would keep scikit-learn and NumPy from their own speed
 
 
@@ -66,24 +69,24 @@ class Worker:
         return answer
 
 
-def alternate(workers, rounds, budget=float("inf"), ready=lambda: None):
+def alternate(workers, rounds, budget=float("inf"), ready=lambda: None, condition="quiet"):
     """Let workers that have been given a case take turns, the first of them with its peers; return each one's seconds.
 
-    A peer that took more than twice as long as the fastest one in the first round takes no other: it cannot be the one
-    that counts. Rounds after the third are left out where they would take more seconds than `budget` in all. `ready`
-    returns when a round may begin.
+    A peer that took more than FAR times as long as the fastest one in the first round takes no other. Rounds after the
+    third are left out where they would take more seconds than `budget` in all. `ready` returns when a round may begin.
     """
     seconds, running, begin = {name: [] for name in workers}, dict(workers), time.perf_counter()
     for i in range(rounds):
         if i >= 3 and (time.perf_counter() - begin) * (i + 1) / i > budget:
             break
         ready()
-        for name, worker in running.items():
-            time.sleep(PAUSE)
-            seconds[name].append(worker.ask("run"))
+        with CONDITIONS[condition].around():
+            for name, worker in running.items():
+                time.sleep(PAUSE)
+                seconds[name].append(worker.ask("run", condition))
         if i == 0:
             ours, *peers = workers
             fastest = min((seconds[name][0] for name in peers), default=0)
-            running = {name: w for name, w in workers.items() if name == ours or seconds[name][0] <= 2 * fastest}
+            running = {name: w for name, w in workers.items() if name == ours or seconds[name][0] <= FAR * fastest}
             begin = time.perf_counter() if len(running) < len(workers) else begin
     return seconds

@@ -102,6 +102,22 @@ def information():
     }
 
 
+def busy_processors(seconds=0.3):
+    """Return how many processors' time something else takes, while this process sleeps."""
+
+    def used():
+        with open("/proc/stat") as lines:
+            user, nice, system, _, _, *others = map(int, lines.readline().split()[1:9])
+        return user + nice + system + sum(others)
+
+    try:
+        before = used()
+        time.sleep(seconds)
+        return (used() - before) / os.sysconf("SC_CLK_TCK") / seconds
+    except (OSError, ValueError, AttributeError):  # not Linux
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def timed_fit(model, X, y):
     """Fit, and return the seconds that took. That a short run stops before convergence is not worth a warning."""
     from sklearn.exceptions import ConvergenceWarning
@@ -142,13 +158,15 @@ def compare(name, our_class, their_class, data, repeats):
     parameters = {"hidden_layer_sizes": (100,), "max_iter": EPOCHS, "random_state": 0}
     ours, theirs = our_class(**parameters), their_class(**parameters)
 
+    print(f"\n{name}: first fits, of which the first ever made here compiles kernels ...", flush=True)
     first = timed_fit(ours, X_train, y_train), timed_fit(theirs, X_train, y_train)
+    print(f"{name}: {repeats} more of each, in turns ...", flush=True)
     rounds = [(timed_fit(ours, X_train, y_train), timed_fit(theirs, X_train, y_train)) for _ in range(repeats)]
     later = [median(seconds) for seconds in zip(*rounds, strict=True)]
     ratios = [b / a for a, b in rounds]
     difference = curve_difference(ours, theirs)
 
-    print(f"\n{name}: {their_class.__name__}, {len(X_train)} rows, {X_train.shape[1]} features, {X_train.dtype}")
+    print(f"{name}: {their_class.__name__}, {len(X_train)} rows, {X_train.shape[1]} features, {X_train.dtype}")
     print(f"{'':24}{'fastmlp':>18}{'scikit-learn':>18}")
     print(f"{'epochs':24}{ours.n_iter_:18d}{theirs.n_iter_:18d}")
     print(f"{'final loss':24}{ours.loss_:18.12f}{theirs.loss_:18.12f}")
@@ -177,13 +195,17 @@ def main(argv=None):
             print(f"{name}: {value}")
         return 0
 
+    print("importing scikit-learn and fastmlp ...", flush=True)
     from sklearn import neural_network
     from sklearn.datasets import load_diabetes, load_digits
 
     import fastmlp
 
     digits, diabetes = standardised(load_digits, regression=False), standardised(load_diabetes, regression=True)
-    print(machine())
+    print(machine(), flush=True)
+    busy, processors = busy_processors(), os.cpu_count() or 1
+    if busy > processors / 4:
+        print(f"Something else takes {busy:.1f} of {processors} processors: the ratios of times are worth little.")
     agree = [
         compare("digits", fastmlp.MLPClassifier, neural_network.MLPClassifier, digits, args.repeats),
         compare("diabetes", fastmlp.MLPRegressor, neural_network.MLPRegressor, diabetes, args.repeats),

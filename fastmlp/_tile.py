@@ -356,6 +356,7 @@ if _TRIPLE.startswith("x86_64"):
     _FLUSH, _CONTROL = 0x8040, ("llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr")
 elif _TRIPLE.startswith(("aarch64", "arm64")):
     _FLUSH, _CONTROL = 1 << 24, ("llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr")
+    llvm.initialize_native_asmparser()  # for what `ticks` and `pause` say in assembly: without it LLVM ends the process
 else:
     _FLUSH, _CONTROL = 0, None
 

@@ -465,7 +465,7 @@ class MLP:
         return self._epoch(data, order, batch_size, optimizer.kind, optimizer.step, optimizer.first, optimizer.second)
 
     def _epoch(self, data, order, batch_size, kind, step, first, second):
-        if data.made_for != self._takes:
+        if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
         if not 1 <= operator.index(batch_size):
             raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
@@ -475,8 +475,6 @@ class MLP:
         order = _read_only(np.ascontiguousarray(order, np.int64))
         sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
         if sparse:
-            if not self.sparse:
-                raise ValueError("Training on sparse X needs a network made with sparse=True.")
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)

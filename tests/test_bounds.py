@@ -30,7 +30,7 @@ from test_network import (
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
 from fastmlp import _kernels as kernels
-from fastmlp import _panels, _sparse, _threads, network, training
+from fastmlp import _panels, _row, _sparse, _threads, network, training
 from fastmlp.network import MLP, SparseRows
 
 NEAR = {np.float32: {"rtol": 5e-3, "atol": 5e-4}, np.float64: {"rtol": 1e-8, "atol": 1e-9}}
@@ -59,7 +59,7 @@ def guard_what_the_network_allocates():
 
     def guarding(entry):
         names = list(inspect.signature(entry.function).parameters)
-        tables = [names.index(name) for name in ("x", "order") if name in names]
+        tables = [names.index(name) for name in ("x", "order", "matrices") if name in names]
 
         def call(*args):
             return entry(*[guarded(arg) if i in tables else arg for i, arg in enumerate(args)])
@@ -76,6 +76,7 @@ def guard_what_the_network_allocates():
     _panels.Panels.shares = guarding_all(_panels.Panels.shares)
     for module in kernels, _sparse:
         module.epoch, module.predict = guarding(module.epoch), guarding(module.predict)
+    _row.predict = guarding(_row.predict)
 
 
 @given(
@@ -141,11 +142,18 @@ def check(
     order = guarded(order_with_repeats(rng, n, rows))
     assert_near([ours.predict(X, order)], [twin.forward(dense)[-1][order]], dtype, **near)
 
+    if density is None:
+        matrices = [[guarded(array) for array in arrays] for arrays in (ours.weights, ours.biases)]
+        few = ours.predict_with(X[:5], *matrices, finite=True)
+        assert few.tobytes() == ours.predict(X[:5], finite=True).tobytes() == ours.predict(X)[:5].tobytes()
+
     groups = ours.panels.groups(min(batch_size, n))
     cases = {
         "few outputs": layer_units[-1] <= kernels.FEW,
         "a few units inside": min(layer_units[1:-1], default=99) <= kernels.FEW,
         "several panels": max(layer_units) > ours.panels.panel,
+        "no copy": len(layer_units) > 2 and (ours.panels.layout[2:, kernels.COPY] < 0).any(),
+        "a few rows, shared": density is None and max(layer_units[1:]) >= _row.SHARED * threads > _row.SHARED,
         "transposed": ours.panels.layout[:, kernels.TRANSPOSED].any(),
         "groups": density is None and groups > 1,
         "shared by layers": density is None and by_layers and threads > 1 and ours.panels.by_layers(batch_size),
@@ -164,10 +172,10 @@ def check(
 def check_many(count, seed):
     """So many cases; each kind of shape is among them."""
     guard_what_the_network_allocates()
-    network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = 0
+    network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = network._ROW_IN_PARALLEL = 0
     checks = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))(check)
     hypothesis.seed(seed)(checks)()
-    assert SEEN["all"] >= count and len(SEEN) == 13 + _panels._IN_PLACE
+    assert SEEN["all"] >= count and len(SEEN) == 15 + _panels._IN_PLACE
 
 
 CASES = [(300, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]

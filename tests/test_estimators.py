@@ -1286,7 +1286,7 @@ def test_a_prediction_depends_on_its_row_alone(name, network):
     assert predict(rows[::-1])[::-1].tobytes() == together
 
 
-@pytest.mark.parametrize("change", [None, *CHANGES], ids=str)
+@pytest.mark.parametrize("change", [None, *CHANGES], ids=lambda change: getattr(change, "__name__", "none"))
 @both_estimators
 def test_one_row_of_a_large_network(name, change):
     """The weights as they are now: changed in place, replaced, in another order of memory, unpickled; same bits."""

@@ -30,12 +30,25 @@ BLOCK = [
     rf"speed-up of a later fit: {NUMBER} times \({NUMBER} to {NUMBER}\)",
     r"largest relative difference of the loss curves: [0-9.]+e-[0-9]+",
 ]
+BUSY = r"Something else takes [0-9.]+ of [0-9]+ processors: the ratios of times are worth little\."
+
+
+def phases(name):
+    """What is printed while the fits of a comparison run."""
+    return [
+        "",
+        rf"{name}: first fits, of which the first ever made here compiles kernels \.\.\.",
+        rf"{name}: [0-9]+ more of each, in turns \.\.\.",
+    ]
+
+
 LINES = [
+    r"importing scikit-learn and fastmlp \.\.\.",
     HEAD,
-    "",
+    *phases("digits"),
     "digits: MLPClassifier, 1347 rows, 64 features, float64",
     *BLOCK,
-    "",
+    *phases("diabetes"),
     "diabetes: MLPRegressor, 331 rows, 10 features, float64",
     *BLOCK,
 ]
@@ -66,10 +79,30 @@ def test_run():
     """Exit code 0, the promised lines and nothing else; losses and scores of both sides look equal."""
     code, lines, errors = run("--repeats", "1")
     assert (code, errors) == (0, [])
+    lines = [line for line in lines if not re.fullmatch(BUSY, line)]
     assert len(lines) == len(LINES)
     for line, pattern in zip(lines, LINES, strict=True):
         assert re.fullmatch(pattern, line), line
     assert [line for line in lines if line.startswith("a later fit")][0].endswith("(median of 1)")
+
+
+@pytest.mark.parametrize("busy", [0.1, 1.5])
+def test_a_busy_machine_is_told_of(busy, short, monkeypatch, capsys):
+    """When something else takes more than a quarter of the processors."""
+    monkeypatch.setattr(program, "busy_processors", lambda: busy)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert program.main(["--repeats", "1"]) == 0
+    assert [bool(re.fullmatch(BUSY, line)) for line in capsys.readouterr().out.splitlines()].count(True) == (busy > 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_busy_processors():
+    """What another process takes is seen, and what this one takes is not asked for."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            assert program.busy_processors(1.0) > 0.3
+        finally:
+            other.kill()
 
 
 def test_help():

@@ -270,7 +270,7 @@ def test_all_weights_are_trained(dtype):
             assert sorted(map(tuple, items)) == sorted(map(tuple, panels.items))
             assert (shares[0], shares[-1], len(shares)) == (0, len(items), threads + 1)
     rng = np.random.RandomState(0)
-    networks = (draw_network(rng, (n, 1000, 20), dtype=dtype) for n in range(1, 100))
+    networks = (draw_network(rng, (n, 1001, 20), dtype=dtype) for n in range(1, 100))
     ours = next(ours for ours in networks if ours.panels.layout[1, kernels.TRANSPOSED])
     assert ours.panels.by_layers(4)
     X, Y = draw_data(rng, ours.layer_units, "softmax", 4)

@@ -1,7 +1,6 @@
 """The register tile: every intrinsic gives NumPy's numbers, and touches no memory but what it names.
 
-Each test compiles a few lines that use the intrinsic and compares all memory that they were given. The last test runs
-all of these again, and some of `test_network.py`, on the tiles of other processors.
+Each test compiles a few lines that use the intrinsic and compares all memory that they were given.
 """
 
 import concurrent.futures
@@ -11,7 +10,6 @@ import math
 import mmap
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 from itertools import product
@@ -757,36 +755,3 @@ def test_row_max(rows, vecs, dtype):
     x = np.full(rows * width, np.nan, dtype)
     run(x)
     assert np.isnan(x).all()
-
-
-# ---- other processors -------------------------------------------------------------------------------------------
-
-# name: (processor of LLVM, bits of its vectors)
-PROCESSORS = {"AVX2": ("haswell", 256), "SSE": ("x86-64", 128)}
-THERE = [
-    "test_tile.py",
-    "test_network.py::test_loss_and_gradients",
-    "test_network.py::test_train_epoch",
-    "test_network.py::test_large_batches",
-    "test_network.py::test_odd_shapes",
-    "test_network.py::test_padding_stays_neutral",
-]
-
-
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="processors of x86-64")
-@pytest.mark.skipif(OTHER_PROCESSOR in os.environ, reason="runs for another processor already")
-@pytest.mark.parametrize("processor", PROCESSORS)
-def test_other_processors(processor, tmp_path):
-    """The same promises with vectors of 256 bits, and of 128 bits without fused multiply-add."""
-    name, bits = PROCESSORS[processor]
-    features = _tile.llvm.get_host_cpu_features()
-    if processor == "AVX2" and not (features.get("avx2") and features.get("fma")):
-        pytest.skip("this processor has no AVX2")
-    run_python(
-        *["-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *THERE],
-        NUMBA_CPU_NAME=name,
-        NUMBA_CPU_FEATURES="",  # what the name implies; Numba would add what this machine has
-        NUMBA_CACHE_DIR=str(tmp_path),
-        NUMBA_NUM_THREADS="1",  # the serial kernels will do
-        **{OTHER_PROCESSOR: str(bits)},
-    )

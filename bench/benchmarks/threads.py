@@ -4,6 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
+from conditions import CONDITIONS, nothing
+
 from .common import TIMEOUT, fitted, skip_without
 
 
@@ -14,25 +16,50 @@ class Threads:
 
     def setup(self, name):
         skip_without("numba")
-        self.model, self.X, self.y = fitted(name)
+        model, X, y = fitted(name)
+        self.call = lambda: model.fit(X, y)
 
-    def seconds(self, threads):
+    def seconds(self, threads, before=nothing):
         import numba
 
-        before = numba.get_num_threads()
+        initial = numba.get_num_threads()
         try:
             numba.set_num_threads(threads)
+            before()
             begin = time.perf_counter()
-            self.model.fit(self.X, self.y)
+            self.call()
             return time.perf_counter() - begin
         finally:
-            numba.set_num_threads(before)
+            numba.set_num_threads(initial)
 
     def track_all_to_one(self, name):
         """Time on all threads by time on one; the less, the better."""
         import numba
 
         return median(self.seconds(numba.config.NUMBA_NUM_THREADS) / self.seconds(1) for _ in range(5))
+
+    track_all_to_one.unit = "ratio"
+
+
+class AsRun(Threads):
+    """All threads by one where something else wants the cores: BLAS's idle threads, or a busy process."""
+
+    params = [["after BLAS", "beside a busy process"], ["fit", "predict"]]
+    param_names = ["condition", "call"]
+
+    def setup(self, condition, call):
+        skip_without("numba")
+        model, X, y = fitted({"fit": "digits", "predict": "mnist512"}[call])
+        self.call = {"fit": lambda: model.fit(X, y), "predict": lambda: model.predict(X[:2_000])}[call]
+        self.call()
+
+    def track_all_to_one(self, condition, call):
+        """The less, the better; more threads should not cost time: 1 is what is asked for."""
+        import numba
+
+        threads, (before, around) = numba.config.NUMBA_NUM_THREADS, CONDITIONS[condition]
+        with around():
+            return median(self.seconds(threads, before) / self.seconds(1, before) for _ in range(9))
 
     track_all_to_one.unit = "ratio"
 
