@@ -331,7 +331,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
                 " preprocessed."
             )
-        if math.isnan(self.loss_):
+        if stochastic and math.isnan(self.loss_):  # of 'lbfgs' SciPy tells, by a warning
             raise ValueError(
                 "Training diverged: the loss is not a number. The input data may contain large values and need to be"
                 " preprocessed."
@@ -389,14 +389,14 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _history(self):
         """The history that the attributes tell, to go on with."""
-        scores, best_loss = getattr(self, "validation_scores_", None), self.best_loss_
-        best_score = getattr(self, "best_validation_score_", None)
+        loss_curve, best_loss = list(self.loss_curve_), self.best_loss_
+        scores, best_score = getattr(self, "validation_scores_", None), getattr(self, "best_validation_score_", None)
         if self.early_stopping and best_score is None:  # the last fit did without
             scores, best_loss, best_score = scores or [], None, -np.inf
         elif not self.early_stopping and best_loss is None:  # and this one does, but knows the losses
-            best_loss = min(self.loss_curve_, default=np.inf)
+            best_loss = min(loss_curve, default=np.inf)
         return History(
-            list(self.loss_curve_),
+            loss_curve,
             best_loss,
             None if scores is None else list(scores),
             best_score,

@@ -132,21 +132,14 @@ def test_a_loss_that_is_not_a_number():
     make("MLPRegressor", sklearn.neural_network, loss="poisson").fit(X, negative)
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_a_regression_that_diverges(solver, monkeypatch):
     """Weights that are numbers are not enough: the loss must be one, too."""
     from fastmlp import MLP
 
-    compute = {"lbfgs": "gradients"}.get(solver, "train_epoch")
-    original = getattr(MLP, compute)
-
-    def lost(*args, **others):
-        result = original(*args, **others)
-        return (np.nan, *result[1:]) if solver == "lbfgs" else np.nan
-
-    model = make("MLPRegressor", solver=solver).fit(X, y)
+    model, train_epoch = make("MLPRegressor", solver=solver).fit(X, y), MLP.train_epoch
     before = weights(model)
-    monkeypatch.setattr(MLP, compute, lost)
+    monkeypatch.setattr(MLP, "train_epoch", lambda *args: train_epoch(*args) * np.nan)
     with pytest.raises(ValueError, match="the loss is not a number"):
         model.fit(X, y)
     assert same(weights(model), before)
