@@ -32,7 +32,7 @@ OUTPUTS = {
 
 # Of parameters, and of X that is read in place; in this processor's order of bytes.
 _DTYPES = np.dtype(np.float32), np.dtype(np.float64)
-# Multiply-adds forward from which more threads pay for the parallel regions, measured.
+# Multiply-adds forward from which more threads pay, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # The same for a single row that is predicted from the user's matrices.
 _ROW_IN_PARALLEL = 500_000

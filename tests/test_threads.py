@@ -150,6 +150,41 @@ def test_helpers_come_and_go(ticks_a_second, tmp_path):
     run_code(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))
 
 
+def call_at_once():
+    """Six threads of Python's train and predict networks of their own, each with ever other numbers of threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fastmlp import MLP, network
+    from fastmlp.training import Adam
+
+    network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = network._ROW_IN_PARALLEL = 0
+    shapes = [(4, 8, 1), (20, 100, 3), (300, 200, 100, 5), (30, 600, 600, 4)]  # by rows, in groups, by layers
+
+    def compute(case):
+        number, threads = case
+        numba.set_num_threads(threads)
+        layer_units, rng = shapes[number % len(shapes)], np.random.RandomState(number)
+        ours = MLP(layer_units, output="identity", dtype=np.float64)
+        ours.initialize(rng)
+        X, Y = rng.standard_normal((400, layer_units[0])), rng.standard_normal((400, layer_units[-1]))
+        data, adam = ours.data(X, Y), Adam(ours)
+        losses = [ours.train_epoch(data, adam, 50) for _ in range(2)]
+        few = ours.predict_with(X[:3], ours.weights, ours.biases)
+        return losses, ours.parameters.tobytes(), ours.predict(X).tobytes(), few.tobytes()
+
+    expected = [compute((number, 1)) for number in range(len(shapes))]
+    cases = [(number % len(shapes), 1 + number * 5 % 8) for number in range(200)]
+    with ThreadPoolExecutor(6) as pool:
+        for (number, threads), found in zip(cases, pool.map(compute, cases), strict=True):
+            assert found == expected[number], f"{shapes[number]} on {threads} threads"
+    assert _threads.workers() == 7
+
+
+def test_many_callers_at_once():
+    """They share the helpers: the same bits, and all come to an end."""
+    run_code("import test_threads; test_threads.call_at_once()", NUMBA_NUM_THREADS="8")
+
+
 # ---- limits -----------------------------------------------------------------------------------------------------
 
 WORKED = """
