@@ -7,108 +7,67 @@ of numbers. An `entry` is what Python calls, and `inlined` is for what disappear
 All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
 
-import hashlib
 import inspect
-import pathlib
-import pickle
+import logging
+import os
+import time
 import types as python_types
 
 import llvmlite.binding as llvm
 import numba
 from numba import types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
 from fastmlp import _llvm
+from fastmlp._signals import Signals
+from fastmlp._sources import SOURCES
 
-# what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
-_NEEDLESS_PASSES = {
-    "DeadBranchPrune", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "LiteralPropagationSubPipelinePass",
-    "LiteralUnroll", "MakeFunctionToJitFunction", "NopythonRewrites", "WithLifting",
-}  # fmt: skip
-_FILES = "_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_team.py", "_tile.py"
-_SOURCES = hashlib.sha256(b"".join(pathlib.Path(__file__).with_name(name).read_bytes() for name in _FILES)).hexdigest()
+if numba.config.DISABLE_JIT:
+    raise ImportError("fastmlp's kernels cannot run as Python: unset NUMBA_DISABLE_JIT to import it.")
+try:
+    from fastmlp._disk import Cache
+except Exception as error:  # another Numba than this was written for: compiled anew in each process
+    logging.getLogger("fastmlp").debug("kernels are not kept on disk: %r", error)
+    Cache = None
 
-
-class _Pipeline(CompilerBase):
-    """Numba's way from a function to machine code, without the passes that our functions do not need."""
-
-    def define_pipelines(self):
-        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [one for one in manager.passes if one[0].__name__ not in _NEEDLESS_PASSES]
-        return [manager]
+_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_inlined, _kernels, _entries = [], [], []  # all there are, see `_forget`
+# when the first compilation is told of, in seconds of compiling, and after how many the next process may do so
+_TELL_AFTER, _TELL_AGAIN = 1, 60
 
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "pipeline_class": _Pipeline}
+def _njit(function, **options):
+    try:
+
+        class Pipeline(numba.core.compiler.Compiler):
+            def define_pipelines(self):
+                managers = super().define_pipelines()
+                if _llvm.hooks is not None:
+                    _llvm.hooks.drop_needless_passes(managers)
+                return managers
+
+        return numba.njit(**_OPTIONS | options, pipeline_class=Pipeline)(function)
+    except Exception:  # another Numba than this was written for: through all of its passes
+        return numba.njit(**_OPTIONS | options)(function)
 
 
 def inlined(function):
     """Decorate a function that disappears in its callers."""
-    dispatcher = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
-    template = dispatcher.get_call_template  # Numba would compile it anew for each constant that it is called with
-    dispatcher.get_call_template = lambda args, kws: template([types.unliteral(t) for t in args], kws)
+    dispatcher = _njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+    template = getattr(dispatcher, "get_call_template", None)
+    if template is not None:  # Numba would compile it anew for each constant that it is called with
+        dispatcher.get_call_template = lambda args, kws: template([types.unliteral(t) for t in args], kws)
+    _inlined.append(dispatcher)
     return dispatcher
 
 
-class _Files(IndexDataCacheFile):
-    """Numba's files of a function, with a checksum of what they hold and what for.
-
-    Machine code is run unseen. It may have been cut off or overwritten; and where two processes fill an empty cache at
-    once, the index may name the file of one for the types of the other. What is not as it was saved is not there.
-    """
-
-    def save(self, key, data):
-        data = self._dump(data)
-        super().save(key, (_checksum(key, data), data))
-
-    def load(self, key):
-        try:
-            checksum, data = super().load(key)
-            overload = pickle.loads(data) if checksum == _checksum(key, data) else None
-        except Exception:  # whatever garbage raises when it is unpickled
-            return None
-        _llvm.line.wait()  # machine code must not be loaded before that of what it calls
-        return overload
-
-    def _load_index(self):
-        try:
-            return super()._load_index()
-        except Exception:
-            return {}
-
-
-def _checksum(key, data):
-    return hashlib.sha256(repr(key).encode() + data).digest()
-
-
-class _Cache(FunctionCache):
-    """Numba's cache of a function looks at its file, older Numba at when it changed; here all kernels' text counts."""
-
-    def __init__(self, function):
-        super().__init__(function)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, _SOURCES)
-
-    def _index_key(self, sig, codegen):
-        return *super()._index_key(sig, codegen), _SOURCES
-
-    def save_overload(self, sig, data):
-        _llvm.line.add(self._save, sig, data)
-
-    def _save(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except OSError:  # a full disk, say: the next process compiles anew
-            pass
-
-
 def _cached(function, **options):
-    dispatcher = numba.njit(**_OPTIONS | options)(function)
+    dispatcher = _njit(function, **options)
     try:
-        dispatcher._cache = _Cache(function)
-    except RuntimeError:  # no place can be written to: compiled anew in each process
+        dispatcher._cache = Cache(function)
+    except Exception:  # no place can be written to, or Numba has no such cache: compiled anew in each process
         pass
     return dispatcher
 
@@ -133,6 +92,50 @@ def _kernels_in(function):
             yield from _kernels_in(value.py_func)
 
 
+def _forget():
+    """All that was compiled, but machine code that others know by its symbol."""
+    for dispatcher in _inlined:
+        dispatcher.overloads.clear()
+    for one in [*_kernels, *_entries]:
+        one.forget()
+
+
+_seconds, _told = 0.0, False
+
+
+def _tell(seconds, bound, folder):
+    """Why the first fit takes long: once in a process that compiles, and in one of several that do so at once."""
+    global _seconds, _told
+    _seconds += seconds
+    if _told or _seconds < _TELL_AFTER:
+        return
+    _told = True
+    if folder is not None:
+        when = "once on this machine"
+    else:
+        when = "in each process, as no folder can be written to" if Cache else "in each process"
+    if folder is None or _is_first(os.path.join(folder, f"fastmlp-{SOURCES[:16]}.compiling")):
+        logging.getLogger("fastmlp").warning(
+            "fastmlp: compiling kernels for %s, %s: this takes some seconds",
+            " and ".join(sorted({str(t) for t in bound.values()})),
+            when,
+        )
+
+
+def _is_first(mark):
+    """Leave a file that tells the next process; return whether there was none, or an old one."""
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        return True
+    except FileExistsError:
+        is_old = time.time() - os.stat(mark).st_mtime > _TELL_AGAIN
+        if is_old:
+            os.utime(mark)
+        return is_old
+    except OSError:
+        return True
+
+
 class Kernel:
     """A function that compiled code calls by a symbol. It returns nothing.
 
@@ -144,6 +147,7 @@ class Kernel:
         self.name, self.function, self.types_of_names = function.__name__, function, types_of_names
         self._types = [types_of_names.get(name, types.int64) for name in inspect.signature(function).parameters]
         self._dispatcher, self._loaded = None, set()
+        _kernels.append(self)
         kernel = self
 
         class Template(AbstractTemplate):
@@ -174,23 +178,34 @@ class Kernel:
         return [types.CPointer(bound[t.dtype]) if _is_open(t) else t for t in self._types]
 
     def _symbol(self, bound):
-        return ".".join(["fastmlp", _SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
+        return ".".join(["fastmlp", SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
 
-    def load(self, bound):
-        """Compile it, or load it from the cache, with all kernels it calls; give it its symbol."""
+    def load(self, bound, signals):
+        """Compile it, or load it from the cache, with all kernels it calls; give it its symbol.
+
+        Raises `_llvm.Interrupted` when it is time to answer a signal: the next call goes on from there.
+        """
         bound = {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}
         symbol = self._symbol(bound)
         if symbol in self._loaded:
             return
         for other in _kernels_in(self.function):
-            other.load(bound)
+            other.load(bound, signals)
         if self._dispatcher is None:
             self._dispatcher = _cached(self.function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         sig = signature(types.void, *self._resolved(bound))
-        with _llvm.uninterrupted():
-            self._dispatcher.compile(sig)
+        began = time.perf_counter()
+        self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
         _llvm.line.add(self._link, symbol, compiled)
+        if self._dispatcher.stats.cache_misses:
+            _tell(time.perf_counter() - began, bound, self._dispatcher.stats.cache_path)
+        if signals.came:
+            raise _llvm.Interrupted
+
+    def forget(self):
+        """What was compiled, but not all the way to machine code."""
+        self._dispatcher = None
 
     def _link(self, symbol, compiled):
         """Give the machine code its symbol: callers can be loaded from then on."""
@@ -236,24 +251,45 @@ class Entry:
     """
 
     def __init__(self, function, types_of_names, vectorize=False, **options):
-        self.dispatcher, self.function, self.types_of_names = _cached(function, **options), function, types_of_names
-        self._vectorize = vectorize
-        self._kernels, self._loaded = list(_kernels_in(function)), set()
+        self.function, self.types_of_names = function, types_of_names
+        self._vectorize, self._options = vectorize, options
+        self._kernels = list(_kernels_in(function))
         names = list(inspect.signature(function).parameters)
         opened = {t.dtype: names.index(n) for n, t in types_of_names.items() if n in names and _is_open(t)}
         self._open, self._positions = list(opened), list(opened.values())
+        self.forget()
+        _entries.append(self)
+
+    def forget(self):
+        """What was compiled."""
+        self.dispatcher, self._loaded = _cached(self.function, **self._options), set()
 
     def prepare(self, *args):
         """Compile or load what a call with such arguments runs, if this has not been done."""
         dtypes = tuple([args[i].dtype for i in self._positions])
-        if dtypes not in self._loaded:
-            bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
-            with _llvm.compiling(self._vectorize):
+        while dtypes not in self._loaded:
+            _llvm.check()
+            signals = Signals()
+            try:
+                self._load(dtypes, args, signals)
+            finally:
+                signals.answer()
+
+    def _load(self, dtypes, args, signals):
+        """As far as it goes without an answer to a signal, or with what we change of Numba if this does not work."""
+        bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
+        try:
+            with _llvm.compiling(self._vectorize, signals):
                 for kernel in self._kernels:
-                    kernel.load(bound)
-                with _llvm.uninterrupted():
-                    self.dispatcher.compile(tuple(map(numba.typeof, args)))
-            self._loaded.add(dtypes)
+                    kernel.load(bound, signals)
+                self.dispatcher.compile(tuple(map(numba.typeof, args)))
+                _llvm.line.wait()
+                self._loaded.add(dtypes)
+        except _llvm.Failed as failed:
+            with _llvm.lock:
+                if not _llvm.give_up(failed):
+                    raise failed.__cause__ from None
+                _forget()
 
     def __call__(self, *args):
         # looked up here, too: for one row's prediction, calling `prepare` each time would cost 4 %
@@ -272,7 +308,7 @@ def variant(value, suffix, **others):
 
     What it calls becomes a variant too, as far as one of these names is used there. All else is shared.
     """
-    made = {}
+    made, unused = {}, set(others)
 
     def vary(value):
         compiled = isinstance(value, numba.core.dispatcher.Dispatcher)
@@ -283,13 +319,16 @@ def variant(value, suffix, **others):
         if value not in made:
             function = value.py_func if compiled else value.function
             used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+            unused.difference_update(used)
             changed = {name: others.get(name) or vary(old) for name, old in used.items()}
             changed = {name: new for name, new in changed.items() if new is not used[name]}
             made[value] = value
             if changed:
                 function = _named(function, function.__name__ + suffix, **changed)
-                options = value.targetoptions if compiled else value.types_of_names
-                made[value] = numba.jit(**options)(function) if compiled else type(value)(function, options)
+                made[value] = inlined(function) if compiled else type(value)(function, value.types_of_names)
         return made[value]
 
-    return vary(value)
+    varied = vary(value)
+    if unused:
+        raise ValueError(f"{', '.join(sorted(unused))}: not used in what is to become {suffix!r}.")
+    return varied

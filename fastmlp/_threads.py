@@ -21,8 +21,9 @@ def count():
     A limit is `OMP_NUM_THREADS`, or what threadpoolctl or scikit-learn's libraries of OpenMP are set to. Where nobody
     has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
-    # Numba's own function would start its threads
-    threads = numba.get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
+    # Numba's own function would start its threads, if it does not tell that they run
+    running = getattr(parallel, "_is_initialized", False)
+    threads = numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
     return min(threads, openmp_limit())

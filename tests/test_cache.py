@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import _llvm
+from fastmlp import _llvm, _sources
+from fastmlp._line import line
+from fastmlp._signals import Signals
 
 PACKAGE = Path(fastmlp.__file__).resolve().parent
 
@@ -69,15 +71,15 @@ def fit():
     model = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, tol=0).fit(rows, X[:, 0])
     print(json.dumps({"compiled": compilations.count, "loss": float(model.loss_).hex(), "where": fastmlp.__file__}))
 if "short" in sys.argv:  # of memory, when LLVM reads function number n
-    import threading, fastmlp._llvm
-    left, parse = [int(sys.argv[-1])], fastmlp._llvm.llvm.parse_assembly
+    import threading, llvmlite.binding as llvm
+    left, parse = [int(sys.argv[-1])], llvm.parse_assembly
     def short(*args):
         left[0] -= threading.current_thread().name == "fastmlp-llvm"
         if left[0] == 0:
             left[0] = -1
             raise MemoryError
         return parse(*args)
-    fastmlp._llvm.llvm.parse_assembly = short
+    llvm.parse_assembly = short
     try:
         fit()
     except MemoryError:
@@ -170,13 +172,14 @@ def test_second_process_compiles_nothing(kept):
     assert files(cache) == before
 
 
-COMPILED = ["_jit.py", "_kernels.py", "_llvm.py", "_row.py", "_shuffle.py", "_sparse.py", "_team.py", "_tile.py"]
+COMPILED = [f"{name}.py" for name in _sources._MODULES]
 
 
 def test_all_compiled_code_is_in_these_files():
-    """What the next test changes is all there is to change."""
+    """What the next test changes is all there is to change, with what else has a say in how it is compiled."""
     words = re.compile(r"njit|intrinsic|(import|from) llvmlite|^@(kernel|inlined|inner|entry)|_jit import", re.M)
-    assert [path.name for path in sorted(PACKAGE.glob("*.py")) if words.search(path.read_text())] == COMPILED
+    with_code = {path.name for path in sorted(PACKAGE.glob("*.py")) if words.search(path.read_text())}
+    assert with_code | {"_disk.py", "_line.py", "_llvm.py"} == set(COMPILED)
 
 
 @pytest.mark.parametrize("name", [*COMPILED, "estimators.py"])
@@ -245,16 +248,17 @@ def test_short_of_memory_once(kept, number, tmp_path):
 
 
 def of_numba():
-    """What `_llvm` changes for as long as our functions are compiled."""
-    attributes = [getattr(owner, name) for owner, name, _ in _llvm._changes(vectorize=True)]
-    return [*attributes, sys.getswitchinterval(), gc.isenabled()]
+    """What is changed for as long as our functions are compiled."""
+    attributes = [getattr(owner, name) for owner, name, _ in _llvm.hooks.changes(vectorize=True)]
+    handlers = [signal.getsignal(number) for number in signal.valid_signals() if callable(signal.getsignal(number))]
+    return [*attributes, *handlers, sys.getswitchinterval(), gc.isenabled()]
 
 
 def test_numba_is_left_as_it_was():
     """Whatever happens while our functions are compiled; and in it all that is said to be changed is."""
     before = of_numba()
     for error in contextlib.nullcontext(), pytest.raises(KeyboardInterrupt):
-        with error, _llvm.compiling(vectorize=not _llvm.config.LOOP_VECTORIZE):
+        with error, _llvm.compiling(not _llvm.hooks.config.LOOP_VECTORIZE, Signals()):
             assert not any(a == b for a, b in zip(before, of_numba(), strict=True) if a != 0)
             if not isinstance(error, contextlib.nullcontext):
                 raise KeyboardInterrupt
@@ -266,14 +270,15 @@ def test_nothing_is_done_after_a_failure():
     """Machine code must not run before that of what it calls. The failure is raised where it is waited for."""
     done = []
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), _llvm.compiling(vectorize=False):
-            _llvm.line.add(done.append, 1)
-            _llvm.line.add(lambda: 1 / 0)
-            _llvm.line.add(done.append, 2)
-    with _llvm.compiling(vectorize=False):
+        with pytest.raises(_llvm.Failed) as failed, _llvm.compiling(False, Signals()):
+            line.add(done.append, 1)
+            line.add(lambda: 1 / 0)
+            line.add(done.append, 2)
+        assert isinstance(failed.value.__cause__, ZeroDivisionError)
+    with _llvm.compiling(False, Signals()):
         for number in range(3, 103):
-            _llvm.line.add(done.append, number)
-        _llvm.line.wait()
+            line.add(done.append, number)
+        line.wait()
         assert done == [1, 1, *range(3, 103)]
 
 
