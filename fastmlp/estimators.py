@@ -288,6 +288,13 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         _tell_skl2onnx()
         with self._all_or_nothing():
             result = self._fit_or_raise(X, y, sample_weight, incremental)
+        if self.solver != "lbfgs" and math.isnan(getattr(self, "loss_", 0)):  # of 'lbfgs' SciPy tells
+            warnings.warn(
+                "Training diverged: the loss is not a number. The input data may contain large values and need to be"
+                " preprocessed, or the learning rate may be too large.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         if self.solver == "lbfgs":
             _check_optimize_result("lbfgs", result, self.max_iter)  # warns, in the words of this scikit-learn
         elif not result and not incremental:
@@ -329,11 +336,6 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
-                " preprocessed."
-            )
-        if stochastic and math.isnan(self.loss_):  # of 'lbfgs' SciPy tells, by a warning
-            raise ValueError(
-                "Training diverged: the loss is not a number. The input data may contain large values and need to be"
                 " preprocessed."
             )
         return result
