@@ -253,7 +253,8 @@ def main(argv=None):
         return 1
     if args.write:
         write(args.write, lines)
-        write(args.write, as_run, AS_RUN)
+        if rows:
+            write(args.write, as_run, AS_RUN)
     return 0
 
 

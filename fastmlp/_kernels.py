@@ -29,7 +29,7 @@ columns below.
 Memory, passed on as pointers (T is float32 or float64)
     P            T, weights and biases of all layers, as panels         Q     T, the transposed copies
     M, V         T, like P: velocity or first moments, second moments   G     T, like P, for each group: gradients
-    room         T, for each thread, CHUNK rows of a panel: the gradient of a work item, or rows of W_i'
+    room         T, for each piece of a pass, CHUNK rows of a panel: the gradient of a work item, or rows of W_i'
     A, D         T, activations and deltas of a batch
     X            float32 or float64, a flat view of the user's matrix; `x` holds its start and strides, in elements;
                  some of its columns may be read where they are, whole panels (IN_PLACE); A_0 has copies of the others
@@ -63,6 +63,7 @@ from fastmlp._team import (
     hire,
     hire_or_dismiss,
     keep_pace,
+    lose,
     wait,
 )
 from fastmlp._tile import (
@@ -135,8 +136,11 @@ ROWS_PASS, GATHER_PASS, FORWARD_PASS, OUTPUT_PASS, BACKWARD_PASS, WEIGHTS_PASS =
 (
     LAYOUT_AT, ITEMS_AT, SHARES_AT, STRIDES_AT, Y_AT, WEIGHTS_AT, ORDER_AT, Q_AT, M_AT, V_AT, A_AT, D_AT, G_AT,
     LOSSES_AT, OUT_AT, STEP_AT, LAYERS, ITEM_COUNT, WEIGHT_STRIDE, ORDERED, BATCH, ALL, HEIGHT, KIND, GROUPS, SIZE,
-    BY_LAYERS, FIRST_ROW, PIECE, CHECKED, NOT_FINITE, BEGAN, HELPERS,
+    BY_LAYERS, FIRST_ROW, ROWS_A_CALL, CHECKED, NOT_FINITE, BEGAN, HELPERS,
 ) = range(TEAM_COLUMNS, TEAM_COLUMNS + 33)  # fmt: skip
+if HELPERS >= DONE:
+    raise ImportError("The columns of a job have run into those that threads tell each other in.")
+
 # What a parameter is called tells its type: memory of integers, of float64, of T, of X's numbers; else int64.
 _T, _S = types.Dummy("T"), types.Dummy("S")
 TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x order matrices".split()}
@@ -762,11 +766,11 @@ def piece(job, which, i, p, start, batch, X, P):
     first, last = tiles * p // threads * ROWS, tiles * (p + 1) // threads * ROWS
     if which == ROWS_PASS:
         pieces = groups if groups > 1 else threads
-        for piece in range(pieces * p // threads, pieces * (p + 1) // threads):
+        for g in range(pieces * p // threads, pieces * (p + 1) // threads):
             train_rows(
                 layout, layers, items, job[ITEM_COUNT], X, x, memory(P, job[Y_AT]), memory(P, job[WEIGHTS_AT]),
-                job[WEIGHT_STRIDE], order, start, batch, tiles * piece // pieces * ROWS,
-                tiles * (piece + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, piece * size),
+                job[WEIGHT_STRIDE], order, start, batch, tiles * g // pieces * ROWS,
+                tiles * (g + 1) // pieces * ROWS, height, kind, P, Q, A, D, losses, skip(G, g * size),
                 groups > 1, room,
             )  # fmt: skip
     elif which == GATHER_PASS:
@@ -843,11 +847,18 @@ def close_batch(job, start):
         loss /= cell(layout, layers, UNITS)
     for j in range(job[ITEM_COUNT]):
         squares += losses[job[HEIGHT] + j]
-    step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
+    if step[SCALE] != 0:
+        step[LOSS] += (loss + 0.5 * step[ALPHA] * squares) * step[SCALE] * batch
     if job[THREADS] > 1 and batch == job[BATCH]:
         now, helpers = ticks(), atomic_load(job, PRESENT)
         keep_pace(job, memory(job, job[TEAM_AT]), now - job[BEGAN], helpers if helpers == job[HELPERS] else -1, now)
         job[BEGAN], job[HELPERS] = now, helpers
+
+
+@inlined
+def passes_of(job):
+    """How many passes a batch is done in."""
+    return 2 * job[LAYERS] + 2 if job[BY_LAYERS] else 2
 
 
 @kernel
@@ -857,7 +868,7 @@ def work(job, s, p, X, P):
     Piece 0 is the caller's, who keeps the books while the others cannot need them: what he writes in one pass, they
     read in the next.
     """
-    layers, passes = job[LAYERS], 2 * job[LAYERS] + 2 if job[BY_LAYERS] else 2
+    layers, passes = job[LAYERS], passes_of(job)
     k, start = s % passes, job[FIRST_ROW] + s // passes * job[BATCH]
     batch = min(job[BATCH], job[ALL] - start)
     if p == 0 and k == 0:
@@ -892,14 +903,14 @@ def take_part(job, p, X, P):
             work(job, s, 0, X, P)
         return
     s = atomic_load(job, DONE) // threads
-    while s < passes and (p == 0 or job[LEAVE] == 0):
+    while s < passes and (p == 0 or atomic_load(job, LEAVE) == 0):
         if p == 0:
             hire_or_dismiss(job)
         if p == 0 or claim(job, p, s):
             work(job, s, p, X, P)
             atomic_add(job, DONE, 1)
         spins, all_done = 0, threads * (s + 1)
-        while atomic_load(job, DONE) < all_done and (p == 0 or job[LEAVE] == 0):
+        while atomic_load(job, DONE) < all_done and (p == 0 or atomic_load(job, LEAVE) == 0):
             if spins >= PATIENCE or atomic_load(job, PRESENT) == 0:
                 for q in range(1, threads):
                     if claim(job, q, s):
@@ -984,9 +995,9 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     The job is one that `workspace_to_train` has made: the rest of what it tells comes here.
 
     The loss is scikit-learn's: (sum over batches of (batch loss + alpha / 2 * sum of W^2 / S) * rows of the batch) / n,
-    S the sum of the weights of the batch's rows. A batch whose rows weigh nothing is left out. An epoch may be done in
-    several calls, of rows order[first:until] and so of whole batches, the first of which looks whether all that `order`
-    names is there.
+    S the sum of the weights of the batch's rows and n all rows. A batch whose rows weigh nothing is left out. An epoch
+    may be done in several calls, of rows order[first:until] and so of whole batches, the first of which looks whether
+    all that `order` names is there.
     """
     n, weight_stride = len(order), min(1, len(weights) - 1)
     if first == 0:
@@ -1009,7 +1020,7 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     job[ORDER_AT], job[Q_AT], job[M_AT], job[V_AT] = address(order), address(Q), address(M), address(V)
     job[X_GIVEN], job[P_GIVEN], job[STEP_AT] = address(X), address(P), address(step)
     job[WEIGHT_STRIDE], job[BATCH], job[ALL], job[KIND], job[SIZE] = weight_stride, batch_size, n, kind, len(P)
-    passes = 2 * job[LAYERS] + 2 if job[BY_LAYERS] else 2
+    passes = passes_of(pointer(job))
     job[FIRST_ROW], job[PASSES] = first, (until - first + batch_size - 1) // batch_size * passes
     memory(pointer(job), job[LAYOUT_AT])[X_AT] = address(X)
     job[WORK_AT] = train_batches_at(pointer(job), 0, pointer(X), pointer(P))
@@ -1018,8 +1029,10 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
         begin(pointer(job))
     train_batches(pointer(job), 0, pointer(X), pointer(P))
     close_batch(pointer(job), first + (job[PASSES] // passes - 1) * batch_size)
-    if job[THREADS] > 1:
+    if job[THREADS] > 1:  # to wait for helpers that do nothing any more is lost time, too
+        began = ticks()
         end(pointer(job))
+        lose(pointer(job), memory(pointer(job), job[TEAM_AT]), ticks() - began, 0, ticks())
     return step[LOSS] / step[COUNTED]
 
 

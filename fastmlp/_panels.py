@@ -12,6 +12,8 @@ from fastmlp import _kernels as kernels
 from fastmlp import _team
 from fastmlp._tile import ROWS, VECS, lanes_of
 
+# Of parameters, and of X that is read in place; in this processor's order of bytes.
+DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 # Where f(0) is not 0, padded units have this bias: they put out 0.
 _PADDED_BIAS = {kernels.LOGISTIC: -1e30, kernels.SOFTMAX: -1e30, kernels.EXP: -1e30}
 # The pass over the weights is cut into about so many items, however many threads there are, as each item sums up a
@@ -31,7 +33,6 @@ _BY_ROWS = 1_024
 # X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
 # copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
 _IN_PLACE = ROWS >= 8
-_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -52,7 +53,7 @@ def _check(rows, panels, lanes):
             raise ImportError(f"fastmlp cannot compute on tiles of this shape: it does not hold that {what}.")
 
 
-_check(ROWS, [VECS * lanes_of(dtype) for dtype in _DTYPES], [lanes_of(dtype) for dtype in _DTYPES])
+_check(ROWS, [VECS * lanes_of(dtype) for dtype in DTYPES], [lanes_of(dtype) for dtype in DTYPES])
 
 
 def pad(n, multiple):
@@ -225,11 +226,6 @@ class Panels:
         return 0 if copied else self.layer_units[0] // self.panel * self.panel
 
     # ---- arrays ----
-
-    @property
-    def size(self):
-        """How many numbers all parameters are, with what pads them."""
-        return self._size
 
     def zeros(self, size):
         """A flat array that starts at a cache line: a vector that crosses two lines is loaded twice."""

@@ -7,16 +7,15 @@ nobody has come for when he has done it all himself (`dismiss`). He waits only f
 
 A job is done in passes, one after the other, and each pass in as many pieces as the job has threads (`take_part`).
 Piece p is thread p's, as its caches hold what it needs; who is done with his own takes those that nobody has begun. A
-pass is over when all its pieces are done, whoever did them; so a thread that comes late, or has lost its core for a
-while between two pieces, holds up nobody. Piece 0 is the caller's alone: he keeps the books in it. The results do not
+pass is over when all its pieces are done, whoever did them; so a thread that comes late, or has lost its core between
+two pieces, holds up no pass. At the end of a job, and when helpers are sent away, the caller waits for those who have
+come. Piece 0 is the caller's alone: he keeps the books in it. The results do not
 depend on who does which piece.
 
 `team` is an array that outlives all jobs: how many workers there are and how many threads compute, then a line for
 each worker. A worker's line holds its state (free, taken, asleep, or the job that it is offered: the address, plus the
 number of the thread that it would be) and its lock, one of CPython's, on which it sleeps.
 """
-
-from numba import types
 
 from fastmlp import _jit
 from fastmlp._jit import inlined
@@ -37,9 +36,10 @@ from fastmlp._tile import (
     ticks,
 )
 
-# places in `team`, on cache lines of their own: how many workers there are; how many threads compute; when callers may
-# hire again, and what time they have lost by helpers (see `keep_pace`); the workers' lines, and how long each is
-WORKERS, ACTIVE, AGAIN_AT, LOST, LINES, LINE = 0, 8, 16, 17, 24, 8
+# places in `team`, on cache lines of their own: how many workers there are; how many threads of callers with helpers
+# compute; since when callers do without helpers, and for how long, and what time they have lost by them (see
+# `keep_pace`); the workers' lines, and how long each is
+WORKERS, ACTIVE, SINCE, ABSENCE, LOST, LINES, LINE = 0, 8, 16, 17, 18, 24, 8
 # in a worker's line: its state, its lock
 STATE, LOCK = 0, 1
 # states of a worker; what is greater is an offer
@@ -64,9 +64,7 @@ SPINS, IDLE, PATIENCE = 2_000, 6_000, 100
 FIRST_TRIAL, NEXT_TRIAL, TRIAL, LONG = 4, 500, 3, TICKS_A_SECOND // 2_000
 # How much time helpers may cost before the caller does without them, for how many times as long; and how much of what
 # they have gained counts against that, for each.
-SLACK, ABSENCE, CREDIT = TICKS_A_SECOND // 10_000, 64, TICKS_A_SECOND // 200
-
-TYPES = {name: types.CPointer(types.int64) for name in ("team", "job")}
+SLACK, TIMES, CREDIT = TICKS_A_SECOND // 10_000, 64, TICKS_A_SECOND // 200
 
 
 def job_size(threads):
@@ -86,7 +84,7 @@ def wait(spins):
         give_way()
 
 
-@_jit.entry(TYPES)
+@_jit.entry({})
 def serve(team_, worker):
     """What a worker does for as long as the process lives."""
     team, spins = pointer(team_), 0
@@ -118,7 +116,7 @@ def serve(team_, worker):
 def hire(job):
     """Offer the job to workers that have nothing to do, as many as it has pieces for.
 
-    All callers' threads together are not to be more than this one's job has.
+    The threads of all callers with helpers are together not to be more than this one's job has.
     """
     team, wanted, w = memory(job, job[TEAM_AT]), job[THREADS] - 1, 0
     job[HIRED] = job[LEAVE] = 0
@@ -137,7 +135,7 @@ def hire(job):
 def dismiss(job):
     """Take back what nobody has come for; wait for those who have begun, until they are done."""
     team, came, w, spins = memory(job, job[TEAM_AT]), job[HIRED], 0, 0
-    job[LEAVE] = 1
+    atomic_replace(job, LEAVE, 0, 1)
     while w < team[WORKERS] and job[HIRED] > 0:
         line = skip(team, LINES + w * LINE)
         offer = atomic_load(line, STATE)
@@ -156,7 +154,7 @@ def dismiss(job):
 def hire_or_dismiss(job):
     """Between two passes: as the pace is that the caller keeps."""
     team = memory(job, job[TEAM_AT])
-    wanted = job[SOLO] == 0 and ticks() >= team[AGAIN_AT]
+    wanted = job[SOLO] == 0 and not 0 <= ticks() - team[SINCE] < team[ABSENCE]  # clocks may be set back
     if wanted and job[HIRED] == 0:
         hire(job)
     elif job[HIRED] > 0 and not wanted:
@@ -195,7 +193,7 @@ def lose(job, team, time, more, now):
     """Helpers have cost this time; if that is too much (SLACK and `more`), do without them for a while."""
     lost = max(team[LOST] + time, -CREDIT * (job[THREADS] - 1))
     if lost > SLACK + more:
-        team[AGAIN_AT], lost = now + ABSENCE * lost, 0
+        team[SINCE], team[ABSENCE], lost = now, TIMES * lost, 0
     team[LOST] = lost
 
 
@@ -210,12 +208,9 @@ def begin(job):
 
 @inlined
 def end(job):
-    """After the last one. To wait for helpers that do nothing any more is lost time, too."""
-    began, team = ticks(), memory(job, job[TEAM_AT])
+    """After the last one."""
     dismiss(job)
-    now = ticks()
-    lose(job, team, now - began, 0, now)
-    atomic_add(team, ACTIVE, -1)
+    atomic_add(memory(job, job[TEAM_AT]), ACTIVE, -1)
 
 
 # ---- pieces of a pass -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import threading
 
 import numba
 import numpy as np
+import threadpoolctl
 from numba.np.ufunc import parallel
 
 from fastmlp import _team
@@ -18,15 +19,15 @@ from fastmlp import _team
 def count():
     """How many threads a call from here should use: as many as Numba is set to, if nothing else allows fewer.
 
-    A limit is `OMP_NUM_THREADS`, or what threadpoolctl or scikit-learn's libraries of OpenMP are set to. Where nobody
-    has asked for a number, not more than a container, or whatever else limits the process, has cores.
+    A limit is `OMP_NUM_THREADS`, or what threadpoolctl sets the libraries of OpenMP to that are there when scikit-learn
+    is. Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
     # Numba's own function would start its threads, if it does not tell that they run
     running = getattr(parallel, "_is_initialized", False)
     threads = numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
-    return min(threads, openmp_limit())
+    return min(threads, openmp_limit(), _team.JOB_ALIGNMENT - 1)
 
 
 def openmp_limit():
@@ -42,11 +43,7 @@ def openmp_limit():
 @functools.cache
 def _openmp_libraries(sklearn):
     """threadpoolctl's controllers of the libraries of OpenMP that are loaded; scikit-learn loads one."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return []
-    return ThreadpoolController().select(user_api="openmp").lib_controllers if sklearn else []
+    return threadpoolctl.ThreadpoolController().select(user_api="openmp").lib_controllers if sklearn else []
 
 
 @functools.cache
@@ -111,19 +108,18 @@ class _Team:
                 )
                 try:
                     work.start()
-                except RuntimeError:
-                    self.capacity = self.workers
-                else:
+                except RuntimeError:  # can't start new thread
+                    return
+                except BaseException:  # a Ctrl-C meanwhile: it may be there, and a line that nobody serves does no harm
                     self._array[_team.WORKERS] += 1
+                    raise
+                self._array[_team.WORKERS] += 1
 
 
 def team(threads):
     """The address of the team, with workers for so many threads in all as far as there are any; 0 for one thread."""
-    global _current
     if threads == 1:
         return 0
-    if _current is None:
-        _current = _Team()
     if _current.workers < min(threads - 1, _current.capacity):
         _current.grow(threads - 1)
     return _current.address
@@ -131,7 +127,7 @@ def team(threads):
 
 def workers():
     """How many threads of our own this process has."""
-    return 0 if _current is None else _current.workers
+    return _current.workers
 
 
 def _new_lock():
@@ -146,9 +142,9 @@ def _new_lock():
 def _after_fork():
     """A child has none of its parent's threads, but one."""
     global _current
-    _current = None
+    _current = _Team()
 
 
-_current = None
+_current = _Team()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -393,8 +393,10 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         """The history that the attributes tell, to go on with."""
         loss_curve, best_loss = list(self.loss_curve_), self.best_loss_
         scores, best_score = getattr(self, "validation_scores_", None), getattr(self, "best_validation_score_", None)
-        if self.early_stopping and best_score is None:  # the last fit did without
-            scores, best_loss, best_score = scores or [], None, -np.inf
+        if self.early_stopping:
+            best_loss = None
+            if best_score is None:  # all fits have done without
+                scores, best_score = [], -np.inf
         elif not self.early_stopping and best_loss is None:  # and this one does, but knows the losses
             best_loss = min(loss_curve, default=np.inf)
         return History(

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmlp import _kernels as kernels
 from fastmlp import _row, _sparse, _team, _threads
-from fastmlp._panels import Panels, pad
+from fastmlp._panels import DTYPES, Panels, pad
 from fastmlp._shuffle import shuffle
 from fastmlp._tile import ROWS
 
@@ -30,8 +30,6 @@ OUTPUTS = {
     "exp": kernels.EXP,
 }
 
-# Of parameters, and of X that is read in place; in this processor's order of bytes.
-_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 # Multiply-adds forward from which more threads pay, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
 # The same for a single row that is predicted from the user's matrices.
@@ -110,7 +108,7 @@ class MLP:
         if len(self.layer_units) < 2 or min(self.layer_units) < 1:
             raise ValueError(f"layer_units must be two or more numbers > 0, got {list(layer_units)}.")
         self.dtype = np.dtype(dtype)
-        if self.dtype not in _DTYPES:
+        if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}.")
         hidden = [activation] * (len(self.layer_units) - 2) if isinstance(activation, str) else list(activation)
         if len(hidden) != len(self.layer_units) - 2 or not set(hidden) <= set(HIDDEN):
@@ -260,7 +258,7 @@ class MLP:
             raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
         if sparse:
             return X if isinstance(X, SparseRows) else _sparse_rows(X, self.dtype)
-        if X.dtype not in _DTYPES:
+        if X.dtype not in DTYPES:
             X = X.astype(self.dtype)
         return X
 
@@ -317,8 +315,9 @@ class MLP:
         workspace[0][kernels.CHECKED] = finite and not sparse and order is _ALL_ROWS
         workspace[0][_team.TEAM_AT] = _threads.team(threads)
         self._forward(X, order, workspace, out)
+        bad = finite and workspace[0][kernels.NOT_FINITE]
         self._give_back("predict", height, threads, sparse, workspace=workspace)
-        if finite and workspace[0][kernels.NOT_FINITE]:
+        if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
 
@@ -346,6 +345,8 @@ class MLP:
             A ValueError: X must be finite and is not.
         """
         X, arrays, shapes = self.rows(X), [*weights, *biases], [*self.panels.shapes, *self.panels.bias_shapes]
+        if len(X) == 0:
+            return np.empty((0, self.layer_units[-1]), self.dtype)
         for array, shape in zip(arrays, shapes, strict=True):
             if type(array) is not np.ndarray or array.shape != shape or array.dtype != self.dtype:
                 return None
@@ -357,8 +358,9 @@ class MLP:
         workspace = job, *_ = self._take("predict", ROWS, threads, False)
         job[kernels.CHECKED], job[_team.TEAM_AT] = finite, _threads.team(threads)
         _row.predict(job, view, x, _read_only(addresses), len(X), self._parameters, out.ravel())
+        bad = finite and job[kernels.NOT_FINITE]
         self._give_back("predict", ROWS, threads, False, workspace=workspace)
-        if finite and job[kernels.NOT_FINITE]:
+        if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
 
@@ -493,14 +495,14 @@ class MLP:
             x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads], np.int64)
         start = 0
         while start < len(order):
-            began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.PIECE]), batch_size))
+            began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.ROWS_A_CALL]), batch_size))
             loss = epoch(
                 job, data.X, x, data.Y, data.weights, data.n_samples, order, start, until, batch_size, kind, step,
                 self._parameters, self._copies, first, second,
             )  # fmt: skip
             seconds = max(time.perf_counter() - began, 1e-9)  # some clocks stand still
             rows_a_second = (until - start) / seconds
-            job[kernels.PIECE] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
+            job[kernels.ROWS_A_CALL] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
             start = until
         self._give_back("train", batch_size, threads, sparse, workspace=workspace)
         if sparse:
@@ -581,7 +583,7 @@ def _sparse_rows(X, dtype):
         raise ValueError(f"X is not a valid sparse matrix: it has indices that are not from 0 to {places - 1}.")
     X = X.tocsr()
     return SparseRows(
-        np.ascontiguousarray(X.data, X.dtype if X.dtype in _DTYPES else dtype),
+        np.ascontiguousarray(X.data, X.dtype if X.dtype in DTYPES else dtype),
         np.ascontiguousarray(X.indices, np.int32),
         np.ascontiguousarray(X.indptr, np.int64),
         X.shape,

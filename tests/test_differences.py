@@ -122,6 +122,8 @@ def test_early_stopping_switched_on_and_off():
                     model.fit(X, target)
                     assert len(model.loss_curve_) > model.n_iter_
                     assert (model.best_loss_ is None) == (not first)
+                    model.set_params(early_stopping=first).fit(X, target)  # and back
+                    assert (model.best_loss_ is None) == first and model.validation_scores_
                 else:
                     with pytest.raises((TypeError, AttributeError)):
                         model.fit(X, target)

@@ -951,7 +951,7 @@ def test_columns_that_no_index_names():
         ours.rows(X)
 
 
-@pytest.mark.parametrize("flat", [(5, 1), (1, 5), (0, 1), (5, 5), (-5, 1), (1, -5)], ids=str)
+@pytest.mark.parametrize("flat", [(5, 1), (1, 5), (0, 1), (1, 0), (5, 5), (-5, 1), (1, -5)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_number_that_is_not_finite_is_found(dtype, flat):
     """Wherever it stands, however X lies in memory; and nothing beyond the rows is looked at."""
@@ -961,8 +961,9 @@ def test_a_number_that_is_not_finite_is_found(dtype, flat):
         ours.initialize(rng)
         around = np.full((n * 5 + 9, m * 5 + 9), np.nan, dtype)
         X = around[4 : 4 + n * max(1, abs(flat[0])), 4 : 4 + m * max(1, abs(flat[1]))]
-        X = X[:: flat[0]] if flat[0] else X[:1].repeat(n, axis=0)
-        X = X[:, :: flat[1]][:n, :m]
+        X = X[:: flat[0]] if flat[0] else np.lib.stride_tricks.as_strided(X, (n, X.shape[1]), (0, X.strides[1]))
+        X = X[:, :: flat[1]] if flat[1] else np.lib.stride_tricks.as_strided(X, (n, m), (X.strides[0], 0))
+        X = X[:n, :m]
         X[:] = rng.normal(size=X.shape)
         expected = ours.predict(X, finite=True)
         assert expected.tobytes() == ours.predict(np.array(X), finite=True).tobytes()
@@ -988,6 +989,24 @@ def test_weights_that_sum_to_zero_have_no_loss(trained):
         for compute in ours.loss, ours.gradients:
             with pytest.raises(ZeroDivisionError, match="sum to zero"):
                 compute(data)
+
+
+def test_predictions_of_no_rows(trained):
+    ours, _, X, _ = trained
+    for out in ours.predict(X[:0]), ours.predict_with(X[:0], ours.weights, ours.biases, finite=True):
+        assert out.shape == (0, 2) and out.dtype == ours.dtype
+
+
+def test_a_batch_that_weighs_nothing_has_no_loss_though_its_rows_have_none(trained):
+    """Its rows overflow, and a workspace that NaN has been in is used again."""
+    ours, optimizer, X, Y = trained
+    weights, biases, weights_of_rows = ours.weights, ours.biases, weigh_nothing(20, slice(0, 5))
+    huge = Y.copy()
+    huge[:5] = np.finfo(ours.dtype).max
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(ours.train_epoch(ours.data(X, huge), optimizer, 5, 0.1))
+    ours.set_parameters(weights, biases)
+    assert np.isfinite(ours.train_epoch(ours.data(X, huge, weights_of_rows), Adam(ours), 5, 0.1))
 
 
 @pytest.mark.parametrize("order", [[0, 19], [0, -1], [0, -20]], ids=str)

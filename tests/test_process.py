@@ -265,3 +265,43 @@ def without_layers():
 def test_fits_in_slim_containers():
     """Our threads need no library of others'."""
     run_python("-W", "ignore", "-c", "import test_process; test_process.without_layers()", NUMBA_NUM_THREADS="2")
+
+
+# ---- clocks and memory ------------------------------------------------------------------------------------------
+
+
+def stop_the_clock():
+    """As tests do that freeze time."""
+    expected = fit()
+    time.perf_counter = time.monotonic = time.time = lambda: 1.0
+    assert fit() == expected
+
+
+def test_a_clock_that_stands_still():
+    run_python("-W", "ignore", "-c", "import test_process; test_process.stop_the_clock()")
+
+
+ROWS = {
+    "C": lambda n: np.ones((n, 64)),
+    "F": lambda n: np.ones((64, n)).T,
+    "broadcast": lambda n: np.broadcast_to(np.ones(64), (n, 64)),
+    "every second": lambda n: np.ones((n, 128))[:, ::2],
+}
+
+
+def predict_in_place(layout):
+    """128 MB of rows, whose predictions take 2 MB."""
+    import resource
+
+    X, model = ROWS[layout](250_000), MLPRegressor((4,), max_iter=2).fit(np.ones((300, 64)), np.arange(300))
+    model.predict(X[:300])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.predict(X)
+    rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (1 if sys.platform == "darwin" else 1e-3)
+    assert rise < 30e6, f"{rise / 1e6:.0f} MB"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no resource")
+@pytest.mark.parametrize("layout", ROWS)
+def test_predictions_copy_no_rows(layout):
+    run_python("-W", "ignore", "-c", f"import test_process; test_process.predict_in_place({layout!r})")

@@ -26,7 +26,8 @@ class Caller:
         """How many of these batches are computed alone."""
         count = 0
         for _ in range(batches):
-            hired = int(self.job[_team.SOLO] == 0 and self.now >= self.team[_team.AGAIN_AT])
+            absent = self.now - self.team[_team.SINCE] < self.team[_team.ABSENCE]
+            hired = int(self.job[_team.SOLO] == 0 and not absent)
             helpers = hired * (self.coming == 0)  # they need some time to come the first time
             self.coming, time = max(0, self.coming - 1), helped if helpers else alone
             self.now, self.job[_team.HIRED], count = self.now + time, hired, count + 1 - helpers
@@ -110,7 +111,7 @@ def refuse(thread):
 threading.Thread.start = refuse
 without = fit()
 assert _threads.workers() == 0
-threading.Thread.start, _threads._current = start, None
+threading.Thread.start = start
 assert fit() == without and _threads.workers() == 1
 """
 
@@ -139,15 +140,16 @@ def come_and_go():
     numba.set_num_threads(1)
     expected = train()
     numba.set_num_threads(3)
-    assert train() == expected
+    for _ in range(5):
+        assert train() == expected
 
 
-@pytest.mark.parametrize("ticks_a_second", [1, 2**62])
-def test_helpers_come_and_go(ticks_a_second, tmp_path):
-    """Whatever helpers cost, the pace sends them away for a moment, or never: the same bits, and no deadlock."""
-    code = f"from fastmlp import _tile; _tile.TICKS_A_SECOND = {ticks_a_second}; "  # kernels of their own
-    code += "import test_threads; test_threads.come_and_go()"
-    run_code(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))
+@pytest.mark.parametrize("times, slack", [(1, 0), (0, 2**60)], ids=["often", "never"])
+def test_helpers_come_and_go(times, slack, tmp_path):
+    """Whether the pace sends them away after each batch that is not the fastest, or never: the same bits."""
+    code = f"from fastmlp import _team; _team.TIMES, _team.SLACK, _team.CREDIT, _team.TRIAL = {times}, {slack}, 0, 1; "
+    code += "_team.NEXT_TRIAL = 1; import test_threads; test_threads.come_and_go()"
+    run_code(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))  # kernels of their own
 
 
 def call_at_once():
@@ -190,7 +192,7 @@ def test_many_callers_at_once():
 WORKED = """
 import contextlib, os, warnings
 import numpy as np, threadpoolctl
-from fastmlp import MLPClassifier
+from fastmlp import MLPClassifier, _threads
 warnings.simplefilter("ignore")
 def ticks():
     folder = "/proc/self/task"
@@ -199,7 +201,8 @@ X = np.random.RandomState(0).normal(size=(4000, 50)); y = X[:, 0] > 0
 model = MLPClassifier((256, 128), max_iter=1, random_state=0).fit(X, y).set_params(max_iter=8)
 with LIMIT:
     before = ticks(); model.fit(X, y); after = ticks()
-print(sum(after[t] - before.get(t, 0) > 2 for t in after))
+    allowed = _threads.count()
+print(sum(after[t] - before.get(t, 0) > 2 for t in after), allowed)
 """
 
 
@@ -211,16 +214,21 @@ print(sum(after[t] - before.get(t, 0) > 2 for t in after))
         ("contextlib.nullcontext()", {"OMP_NUM_THREADS": "1,2"}),
         ("threadpoolctl.threadpool_limits(1)", {}),
         ("threadpoolctl.threadpool_limits(1, user_api='openmp')", {}),
+        ("contextlib.nullcontext()", {}),
     ],
 )
 def test_limits_of_openmp_are_kept(limit, environment):
-    """One thread works, as in scikit-learn's own estimators."""
+    """One thread works, as in scikit-learn's own estimators, and more where there is no limit."""
+    limited = limit.startswith("threadpoolctl") or bool(environment)
     environment = {"OMP_NUM_THREADS": "", "NUMBA_NUM_THREADS": "2"} | environment
     done = subprocess.run(
         [sys.executable, "-c", WORKED.replace("LIMIT", limit)],
         env=os.environ | environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+    assert done.returncode == 0, done.stderr
+    seen, allowed = map(int, done.stdout.split())
+    assert allowed == (1 if limited else 2)
+    assert seen == 1 or not limited  # a busy machine may leave a helper no time
 
 
 def test_limits_end():
