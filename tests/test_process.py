@@ -293,8 +293,8 @@ def predict_in_place(layout):
     """128 MB of rows, whose predictions take 2 MB."""
     import resource
 
-    X, model = ROWS[layout](250_000), MLPRegressor((4,), max_iter=2).fit(np.ones((300, 64)), np.arange(300))
-    model.predict(X[:300])
+    X, model = ROWS[layout](250_000), MLPRegressor(hidden_layer_sizes=(4,), max_iter=2)
+    model.fit(np.ones((300, 64)), np.arange(300)).predict(X[:300])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model.predict(X)
     rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (1 if sys.platform == "darwin" else 1e-3)
