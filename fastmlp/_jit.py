@@ -161,11 +161,8 @@ class Kernel:
         @lower_builtin(self, types.VarArg(types.Any))
         def call(context, builder, sig, args):
             """Numba's own way to call a function, but without linking it into the caller."""
-            symbol = kernel._symbol(kernel._bound(sig.args))
-            convention = context.call_conv
-            function_type = convention.get_function_type(sig.return_type, sig.args)
-            function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
-            convention.call_function(builder, function, sig.return_type, sig.args, args)
+            function = kernel._declared(context, builder, sig.args)
+            context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
             return context.get_dummy_value()
 
         self.address = _Address(self)
@@ -179,6 +176,11 @@ class Kernel:
 
     def _symbol(self, bound):
         return ".".join(["fastmlp", SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
+
+    def _declared(self, context, builder, args):
+        """The kernel for arguments of these types, as a caller's module names it."""
+        function_type = context.call_conv.get_function_type(types.void, args)
+        return cgutils.get_or_insert_function(builder.module, function_type, self._symbol(self._bound(args)))
 
     def load(self, bound, signals):
         """Compile it, or load it from the cache, with all kernels it calls; give it its symbol.
@@ -229,10 +231,7 @@ class _Address:
 
         @lower_builtin(self, types.VarArg(types.Any))
         def lower(context, builder, sig, args):
-            function_type = context.call_conv.get_function_type(types.void, sig.args)
-            symbol = kernel._symbol(kernel._bound(sig.args))
-            function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
-            return builder.ptrtoint(function, cgutils.intp_t)
+            return builder.ptrtoint(kernel._declared(context, builder, sig.args), cgutils.intp_t)
 
 
 def _is_open(t):

@@ -9,8 +9,7 @@ A job is done in passes, one after the other, and each pass in as many pieces as
 Piece p is thread p's, as its caches hold what it needs; who is done with his own takes those that nobody has begun. A
 pass is over when all its pieces are done, whoever did them; so a thread that comes late, or has lost its core between
 two pieces, holds up no pass. At the end of a job, and when helpers are sent away, the caller waits for those who have
-come. Piece 0 is the caller's alone: he keeps the books in it. The results do not
-depend on who does which piece.
+come. Piece 0 is the caller's alone: he keeps the books in it. The results do not depend on who does which piece.
 
 `team` is an array that outlives all jobs: how many workers there are and how many threads compute, then a line for
 each worker. A worker's line holds its state (free, taken, asleep, or the job that it is offered: the address, plus the

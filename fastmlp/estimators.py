@@ -397,7 +397,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             best_loss = None
             if best_score is None:  # all fits have done without
                 scores, best_score = [], -np.inf
-        elif not self.early_stopping and best_loss is None:  # and this one does, but knows the losses
+        elif best_loss is None:  # the last fit did not do without, but knows the losses
             best_loss = min(loss_curve, default=np.inf)
         return History(
             loss_curve,
