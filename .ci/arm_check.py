@@ -15,7 +15,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 import fastmlp
-from fastmlp import _kernels, _tile
+from fastmlp.compiled import kernels, tile
 
 TOLERANCES = {np.float64: 1e-8, np.float32: 1e-3}  # of loss curves, relative
 failed = []
@@ -78,18 +78,18 @@ def threads(dtype):
 @numba.njit
 def state():
     """The control word before, in the middle and after; and what the clock shows."""
-    first = _tile.flush_denormals()
-    within = _tile.flush_denormals()
-    _tile.restore_denormals(first)
-    last = _tile.flush_denormals()
-    _tile.restore_denormals(first)
-    return first, within, last, _tile.ticks()
+    first = tile.flush_denormals()
+    within = tile.flush_denormals()
+    tile.restore_denormals(first)
+    last = tile.flush_denormals()
+    tile.restore_denormals(first)
+    return first, within, last, tile.ticks()
 
 
 def processor_state():
     """Denormal numbers are flushed where they should be, and only there; the clock runs."""
     first, within, last, began = state()
-    passed = within == first | _tile._FLUSH and last == first and not first & _tile._FLUSH
+    passed = within == first | tile._FLUSH and last == first and not first & tile._FLUSH
     check("control word", passed, f"{first:#x}, {within:#x}, {last:#x}")
     time.sleep(0.01)
     took = state()[3] - began
@@ -99,14 +99,14 @@ def processor_state():
 def inner_loop(dtype):
     """The innermost loop of the forward pass has all its multiply-adds on full vectors and leaves sums in registers."""
     lanes = {np.float32: "4s", np.float64: "2d"}[dtype]
-    dispatcher = _kernels._forward_wide._dispatcher
+    dispatcher = kernels._forward_wide._dispatcher
     codes = [code for types, code in dispatcher.inspect_asm().items() if dtype.__name__ in str(types)]
     loops = list(loops_of(codes[0].splitlines())) if codes else []
     loop = max(loops, key=lambda lines: sum("fmla" in line for line in lines) / len(lines), default=[])
     fused = sum(bool(re.search(rf"fmla(\.{lanes})?\s+v\d+(\.{lanes})?", line)) for line in loop)
     spilled = sum(bool(re.search(r"\b(ldr|str|ldp|stp|ldur|stur)\s+q.*\[sp", line)) for line in loop)
     text = f"{len(loop)} instructions, {fused} of them fmla of {lanes}, {spilled} vectors spilled"
-    passed = fused >= _tile.ROWS * _tile.VECS and not spilled
+    passed = fused >= tile.ROWS * tile.VECS and not spilled
     check(f"inner loop, {dtype.__name__}", passed, text if passed else "\n".join([text, *loop]))
 
 
@@ -127,7 +127,7 @@ def loops_of(lines):
 
 def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
-    check("multiply-adds", _tile.FUSED and _tile.VECTOR_BITS == 128, f"fused: {_tile.FUSED}, {_tile.VECTOR_BITS} bits")
+    check("multiply-adds", tile.FUSED and tile.VECTOR_BITS == 128, f"fused: {tile.FUSED}, {tile.VECTOR_BITS} bits")
     for name in "MLPClassifier", "MLPRegressor":
         for dtype in TOLERANCES:
             fits(name, dtype)

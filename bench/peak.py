@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from fastmlp import _threads
-from fastmlp._tile import ROWS, VECS, atomic_add, atomic_load, lanes_of, outer, pointer, store, zeros
+from fastmlp.compiled.tile import ROWS, VECS, atomic_add, atomic_load, lanes_of, outer, pointer, store, zeros
 
 DEPTH, REPEATS = 64, 100_000
 TURNS = 20_000

@@ -58,9 +58,9 @@ def version(package):
 
 def cache():
     """Return where compiled kernels are kept, whether that can be written to, and how much is there."""
-    from fastmlp import _kernels
+    from fastmlp.compiled import kernels
 
-    place = _kernels.epoch.dispatcher.stats.cache_path
+    place = kernels.epoch.dispatcher.stats.cache_path
     if place is None:
         return "none: no place can be written to, each process compiles anew"
     files = []
@@ -78,7 +78,7 @@ def information():
 
     import fastmlp
     from fastmlp import _threads
-    from fastmlp._tile import FUSED, ROWS, VECS, VECTOR_BITS, host, lanes_of
+    from fastmlp.compiled.tile import FUSED, ROWS, VECS, VECTOR_BITS, host, lanes_of
 
     processor, features = host()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""How the matrices of a network lie in flat arrays: the Python side of `_kernels.at`.
+"""How the matrices of a network lie in flat arrays: the Python side of `kernels.at`.
 
 A matrix is cut into panels, as many columns as a tile is wide, and stored panel after panel, row after row. So a tile
 reads memory in order, whatever the width of its layer. Heights are padded to whole tiles and widths to whole panels.
@@ -8,9 +8,8 @@ import sys
 
 import numpy as np
 
-from fastmlp import _kernels as kernels
-from fastmlp import _team
-from fastmlp._tile import ROWS, VECS, lanes_of
+from fastmlp.compiled import kernels, team
+from fastmlp.compiled.tile import ROWS, VECS, lanes_of
 
 # Of parameters, and of X that is read in place; in this processor's order of bytes.
 DTYPES = np.dtype(np.float32), np.dtype(np.float64)
@@ -63,11 +62,11 @@ def pad(n, multiple):
 
 def _job(arrays, numbers):
     """What the kernels are told: where arrays are, which must live as long as it does, and numbers."""
-    size = _team.job_size(numbers[_team.THREADS])
-    room = np.zeros(size + _team.JOB_ALIGNMENT // 8, np.int64)
-    first = -room.ctypes.data % _team.JOB_ALIGNMENT // 8
+    size = team.job_size(numbers[team.THREADS])
+    room = np.zeros(size + team.JOB_ALIGNMENT // 8, np.int64)
+    first = -room.ctypes.data % team.JOB_ALIGNMENT // 8
     job = room[first : first + size]
-    job[_team.TRIAL_IN] = _team.FIRST_TRIAL
+    job[team.TRIAL_IN] = team.FIRST_TRIAL
     for place, array in arrays.items():
         job[place] = array.ctypes.data
     for place, value in numbers.items():
@@ -266,7 +265,7 @@ class Panels:
         layout, values, _ = self._layout_for(height, sparse)
         A, places = self.zeros(values), np.zeros(height, np.int64)
         layout[0, kernels.PLACES_AT] = places.ctypes.data
-        numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, _team.THREADS: threads}
+        numbers = {kernels.LAYERS: len(self.shapes), kernels.HEIGHT: height, team.THREADS: threads}
         return _job({kernels.LAYOUT_AT: layout, kernels.A_AT: A}, numbers), layout, A, places
 
     def workspace_to_train(self, batch_size, threads, sparse):
@@ -288,7 +287,7 @@ class Panels:
         }  # fmt: skip
         numbers = {
             kernels.LAYERS: len(self.shapes), kernels.ITEM_COUNT: len(items), kernels.HEIGHT: height,
-            kernels.GROUPS: groups, _team.THREADS: threads, kernels.BY_LAYERS: by_layers,
+            kernels.GROUPS: groups, team.THREADS: threads, kernels.BY_LAYERS: by_layers,
         }  # fmt: skip
         return _job(arrays, numbers), *arrays.values(), places
 

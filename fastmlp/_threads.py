@@ -13,7 +13,7 @@ import numpy as np
 import threadpoolctl
 from numba.np.ufunc import parallel
 
-from fastmlp import _team
+from fastmlp.compiled import team
 
 
 def count():
@@ -27,7 +27,7 @@ def count():
     threads = numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
-    return min(threads, openmp_limit(), _team.JOB_ALIGNMENT - 1)
+    return min(threads, openmp_limit(), team.JOB_ALIGNMENT - 1)
 
 
 def openmp_limit():
@@ -85,38 +85,38 @@ def cpu_limit(membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
 
 
 class _Team:
-    """The array `_team` speaks of, and the threads that serve there. They sleep where nothing is to be done."""
+    """The array `team` speaks of, and the threads that serve there. They sleep where nothing is to be done."""
 
     def __init__(self):
         self.capacity = numba.config.NUMBA_NUM_THREADS - 1
-        self._array = np.zeros(_team.LINES + _team.LINE * self.capacity, np.int64)
+        self._array = np.zeros(team.LINES + team.LINE * self.capacity, np.int64)
         self.address, self._growing = self._array.ctypes.data, threading.Lock()
 
     @property
     def workers(self):
-        return int(self._array[_team.WORKERS])
+        return int(self._array[team.WORKERS])
 
     def grow(self, workers):
         """Have so many workers, or as many as there can be: a system may allow no more threads."""
-        _team.serve.prepare(self._array, 0)
+        team.serve.prepare(self._array, 0)
         with self._growing:
             while self.workers < min(workers, self.capacity):
-                line = _team.LINES + _team.LINE * self.workers
-                self._array[line + _team.LOCK] = _new_lock()
+                line = team.LINES + team.LINE * self.workers
+                self._array[line + team.LOCK] = _new_lock()
                 work = threading.Thread(
-                    target=_team.serve, args=(self._array, self.workers), name="fastmlp", daemon=True
+                    target=team.serve, args=(self._array, self.workers), name="fastmlp", daemon=True
                 )
                 try:
                     work.start()
                 except RuntimeError:  # can't start new thread
                     return
                 except BaseException:  # a Ctrl-C meanwhile: it may be there, and a line that nobody serves does no harm
-                    self._array[_team.WORKERS] += 1
+                    self._array[team.WORKERS] += 1
                     raise
-                self._array[_team.WORKERS] += 1
+                self._array[team.WORKERS] += 1
 
 
-def team(threads):
+def team_for(threads):
     """The address of the team, with workers for so many threads in all as far as there are any; 0 for one thread."""
     if threads == 1:
         return 0

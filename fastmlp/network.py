@@ -11,11 +11,12 @@ import time
 
 import numpy as np
 
-from fastmlp import _kernels as kernels
-from fastmlp import _row, _sparse, _team, _threads
+from fastmlp import _threads
 from fastmlp._panels import DTYPES, Panels, pad
-from fastmlp._shuffle import shuffle
-from fastmlp._tile import ROWS
+from fastmlp.compiled import kernels, row, team
+from fastmlp.compiled import sparse as sparse_kernels
+from fastmlp.compiled.shuffle import shuffle
+from fastmlp.compiled.tile import ROWS
 
 HIDDEN = {
     "identity": kernels.IDENTITY,
@@ -313,7 +314,7 @@ class MLP:
         if n > ROWS and not sparse:
             workspace[1][0, kernels.IN_PLACE] = self.panels.in_place(X.dtype, X.strides[1] == X.itemsize)
         workspace[0][kernels.CHECKED] = finite and not sparse and order is _ALL_ROWS
-        workspace[0][_team.TEAM_AT] = _threads.team(threads)
+        workspace[0][team.TEAM_AT] = _threads.team_for(threads)
         self._forward(X, order, workspace, out)
         bad = finite and workspace[0][kernels.NOT_FINITE]
         self._give_back("predict", height, threads, sparse, workspace=workspace)
@@ -356,8 +357,8 @@ class MLP:
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
         workspace = job, *_ = self._take("predict", ROWS, threads, False)
-        job[kernels.CHECKED], job[_team.TEAM_AT] = finite, _threads.team(threads)
-        _row.predict(job, view, x, _read_only(addresses), len(X), self._parameters, out.ravel())
+        job[kernels.CHECKED], job[team.TEAM_AT] = finite, _threads.team_for(threads)
+        row.predict(job, view, x, _read_only(addresses), len(X), self._parameters, out.ravel())
         bad = finite and job[kernels.NOT_FINITE]
         self._give_back("predict", ROWS, threads, False, workspace=workspace)
         if bad:
@@ -365,7 +366,7 @@ class MLP:
         return out
 
     def _forward(self, X, order, workspace, out):
-        predict = _sparse.predict if isinstance(X, SparseRows) else kernels.predict
+        predict = sparse_kernels.predict if isinstance(X, SparseRows) else kernels.predict
         predict(workspace[0], *_flat(X), order, len(out), self._parameters, self._copies, out.ravel())
 
     def forward(self, X):
@@ -480,13 +481,13 @@ class MLP:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
-        job[_team.TEAM_AT] = _threads.team(threads)
+        job[team.TEAM_AT] = _threads.team_for(threads)
         if not sparse:
             grouped = self.panels.groups(batch_size) > 1
             layout[0, kernels.IN_PLACE] = self.panels.in_place(data.X.dtype, data.x[2] == 1, grouped)
         self._held, epoch, x = None, kernels.epoch, data.x
         if sparse:
-            epoch, ends = _sparse.epoch, _nonzeros_before(data.sparse, order)
+            epoch, ends = sparse_kernels.epoch, _nonzeros_before(data.sparse, order)
             most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
             room = 1 << most.bit_length(), threads  # mostly the same from epoch to epoch
             sorting = self._take("sort", *room)

@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 
-from fastmlp import _kernels as kernels
-from fastmlp import _shuffle
 from fastmlp._panels import Panels
+from fastmlp.compiled import kernels
+from fastmlp.compiled.shuffle import shuffle as shuffle_rows
 
 
 class _Optimizer:
@@ -288,7 +288,7 @@ def train(
     try:
         while history.n_iter < max_iter:
             if shuffle:
-                _shuffle.shuffle(random_state, rows)
+                shuffle_rows(random_state, rows)
             loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows))
             history.n_iter += 1
             history.t += len(rows)

@@ -29,8 +29,8 @@ from test_network import (
 )
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
-from fastmlp import _kernels as kernels
-from fastmlp import _panels, _row, _sparse, _threads, network, training
+from fastmlp import _panels, _threads, network, training
+from fastmlp.compiled import kernels, row, sparse
 from fastmlp.network import MLP, SparseRows
 
 NEAR = {np.float32: {"rtol": 5e-3, "atol": 5e-4}, np.float64: {"rtol": 1e-8, "atol": 1e-9}}
@@ -74,9 +74,9 @@ def guard_what_the_network_allocates():
     _panels.Panels.zeros = lambda self, size: zeros(size, self.dtype)  # wherever a cache line starts
     _panels.Panels._layout_for = guarding_all(_panels.Panels._layout_for)
     _panels.Panels.shares = guarding_all(_panels.Panels.shares)
-    for module in kernels, _sparse:
+    for module in kernels, sparse:
         module.epoch, module.predict = guarding(module.epoch), guarding(module.predict)
-    _row.predict = guarding(_row.predict)
+    row.predict = guarding(row.predict)
 
 
 @given(
@@ -153,7 +153,7 @@ def check(
         "a few units inside": min(layer_units[1:-1], default=99) <= kernels.FEW,
         "several panels": max(layer_units) > ours.panels.panel,
         "no copy": len(layer_units) > 2 and (ours.panels.layout[2:, kernels.COPY] < 0).any(),
-        "a few rows, shared": density is None and max(layer_units[1:]) >= _row.SHARED * threads > _row.SHARED,
+        "a few rows, shared": density is None and max(layer_units[1:]) >= row.SHARED * threads > row.SHARED,
         "transposed": ours.panels.layout[:, kernels.TRANSPOSED].any(),
         "groups": density is None and groups > 1,
         "shared by layers": density is None and by_layers and threads > 1 and ours.panels.by_layers(batch_size),

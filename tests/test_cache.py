@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import _llvm, _sources
-from fastmlp._line import line
-from fastmlp._signals import Signals
+from fastmlp.compiled import session, sources
+from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.signals import Signals
 
 PACKAGE = Path(fastmlp.__file__).resolve().parent
 
@@ -172,14 +172,18 @@ def test_second_process_compiles_nothing(kept):
     assert files(cache) == before
 
 
-COMPILED = [f"{name}.py" for name in _sources._MODULES]
+COMPILED = [f"compiled/{name}.py" for name in sources._MODULES]
 
 
 def test_all_compiled_code_is_in_these_files():
     """What the next test changes is all there is to change, with what else has a say in how it is compiled."""
-    words = re.compile(r"njit|intrinsic|(import|from) llvmlite|^@(kernel|inlined|entry)|_jit import", re.M)
-    with_code = {path.name for path in sorted(PACKAGE.glob("*.py")) if words.search(path.read_text())}
-    assert with_code | {"_disk.py", "_line.py", "_llvm.py"} == set(COMPILED)
+    words = re.compile(r"njit|intrinsic|(import|from) llvmlite|^@(kernel|inlined|entry)|compiled.jit import", re.M)
+    with_code = {
+        f"compiled/{path.name}"
+        for path in sorted(PACKAGE.joinpath("compiled").glob("*.py"))
+        if words.search(path.read_text())
+    }
+    assert with_code | {f"compiled/{name}.py" for name in ("numba_cache", "llvm_thread", "session")} == set(COMPILED)
 
 
 @pytest.mark.parametrize("name", [*COMPILED, "estimators.py"])
@@ -206,7 +210,7 @@ def test_without_a_place_to_keep_them(kept, tmp_path):
     """Where neither the package nor the home folder can be written to, a fit compiles and gives the same bits."""
     package, blocked = copy_package(tmp_path), tmp_path / "blocked"
     blocked.touch()  # a file: nobody, not even root, makes a folder in it
-    (package / "__pycache__").touch()
+    (package / "compiled" / "__pycache__").touch()
     nowhere = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], str(blocked / "home"))
     done = report(run(package, NUMBA_CACHE_DIR=None, **nowhere))
     assert done["compiled"] > 0 and done["loss"] == kept[2]["loss"]
@@ -223,7 +227,7 @@ def test_with_a_full_disk(kept, tmp_path):
 def test_package_that_cannot_be_written_to(kept, tmp_path):
     """As where an administrator installed it: the kernels go to the user's own cache, and serve the next process."""
     package, home = copy_package(tmp_path), tmp_path / "home"
-    (package / "__pycache__").touch()  # not even root makes a folder there
+    (package / "compiled" / "__pycache__").touch()  # not even root makes a folder there
     places = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], str(home))
     first, second = (report(run(package, NUMBA_CACHE_DIR=None, **places)) for _ in range(2))
     assert first["compiled"] > 0 == second["compiled"]
@@ -249,7 +253,7 @@ def test_short_of_memory_once(kept, number, tmp_path):
 
 def of_numba():
     """What is changed for as long as our functions are compiled."""
-    attributes = [getattr(owner, name) for owner, name, _ in _llvm.hooks.changes(vectorize=True)]
+    attributes = [getattr(owner, name) for owner, name, _ in session.hooks.changes(vectorize=True)]
     handlers = [signal.getsignal(number) for number in signal.valid_signals() if callable(signal.getsignal(number))]
     return [*attributes, *handlers, sys.getswitchinterval(), gc.isenabled()]
 
@@ -258,7 +262,7 @@ def test_numba_is_left_as_it_was():
     """Whatever happens while our functions are compiled; and in it all that is said to be changed is."""
     before = of_numba()
     for error in contextlib.nullcontext(), pytest.raises(KeyboardInterrupt):
-        with error, _llvm.compiling(not _llvm.hooks.config.LOOP_VECTORIZE, Signals()):
+        with error, session.compiling(not session.hooks.config.LOOP_VECTORIZE, Signals()):
             assert not any(a == b for a, b in zip(before, of_numba(), strict=True) if a != 0)
             if not isinstance(error, contextlib.nullcontext):
                 raise KeyboardInterrupt
@@ -270,12 +274,12 @@ def test_nothing_is_done_after_a_failure():
     """Machine code must not run before that of what it calls. The failure is raised where it is waited for."""
     done = []
     for _ in range(2):
-        with pytest.raises(_llvm.Failed) as failed, _llvm.compiling(False, Signals()):
+        with pytest.raises(session.Failed) as failed, session.compiling(False, Signals()):
             line.add(done.append, 1)
             line.add(lambda: 1 / 0)
             line.add(done.append, 2)
         assert isinstance(failed.value.__cause__, ZeroDivisionError)
-    with _llvm.compiling(False, Signals()):
+    with session.compiling(False, Signals()):
         for number in range(3, 103):
             line.add(done.append, number)
         line.wait()

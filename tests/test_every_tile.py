@@ -10,7 +10,7 @@ import platform
 import pytest
 from test_tile import OTHER_PROCESSOR, run_python
 
-from fastmlp._tile import VECTOR_BITS, host
+from fastmlp.compiled.tile import VECTOR_BITS, host
 
 # bits of the vectors: a processor of LLVM's that has them, features that it takes to execute its code
 PROCESSORS = {256: ("haswell", ["avx2", "fma"]), 128: ("nehalem", ["sse4.2"])}

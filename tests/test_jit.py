@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 from test_tile import TESTS, run_code
 
-from fastmlp import MLPRegressor, _jit, _llvm, _signals
-from fastmlp import _kernels as kernels
+import fastmlp
+from fastmlp import MLPRegressor
+from fastmlp.compiled import jit, kernels, session
+from fastmlp.compiled.signals import Signals
 
-PACKAGE = pathlib.Path(_jit.__file__).resolve().parent
+PACKAGE = pathlib.Path(fastmlp.__file__).resolve().parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
 
@@ -74,7 +76,7 @@ def zipped(folder):
 def bytecode(folder):
     package = shutil.copytree(PACKAGE, folder / "bytecode" / "fastmlp", ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([sys.executable, "-m", "compileall", "-q", "-b", package], check=True)
-    for path in package.glob("*.py"):
+    for path in package.rglob("*.py"):
         path.unlink()
     return package.parent
 
@@ -89,18 +91,18 @@ def test_package_without_files_of_source(make, tmp_path):
         assert where.startswith(path) and found == expected
         assert (compiled > 0) == (process == 0)
     if make is bytecode:  # another number in one of its functions, and what is on disk no longer counts
-        module = PACKAGE / "_kernels.py"
-        changed = tmp_path / "_kernels.py"
+        module = PACKAGE / "compiled" / "kernels.py"
+        changed = tmp_path / "kernels.py"
         changed.write_text(module.read_text().replace("IDENTITY, ", "IDENTITY , ") + "\nCHANGED = 12345\n")
         subprocess.run([sys.executable, "-m", "compileall", "-q", "-b", changed], check=True)
-        shutil.copy(tmp_path / "_kernels.pyc", pathlib.Path(path, "fastmlp", "_kernels.pyc"))
+        shutil.copy(tmp_path / "kernels.pyc", pathlib.Path(path, "fastmlp", "compiled", "kernels.pyc"))
         assert eval(run(FIT, path, **cache).stdout)[2] > 0
 
 
 def test_bytecode_counts_as_the_same_in_all_processes(tmp_path):
     """Whatever else was imported, and however its sets are ordered."""
     path = str(bytecode(tmp_path))
-    code = "from fastmlp import _sources; print(_sources.SOURCES)"
+    code = "from fastmlp.compiled import sources; print(sources.SOURCES)"
     found = {run(code, path, PYTHONHASHSEED=seed).stdout for seed in "123"}
     assert found == {run("import scipy.stats, sklearn; " + code, path).stdout}
 
@@ -116,20 +118,20 @@ def test_disabled_compiler():
 # An inlined function in a kernel in an entry: all there is to compile.
 LITTLE = """
 from numba import types
-from fastmlp import _jit
-from fastmlp._tile import pointer
+from fastmlp.compiled import jit
+from fastmlp.compiled.tile import pointer
 T = types.CPointer(types.Dummy("T"))
 
-@_jit.inlined
+@jit.inlined
 def twice(x):
     return 2 * x
 
-@_jit.kernel({"out": T})
+@jit.kernel({"out": T})
 def fill(out, n):
     for i in range(n):
         out[i] = twice(out[i]) + i
 
-@_jit.entry({"out": T})
+@jit.entry({"out": T})
 def run(out, n):
     fill(pointer(out), n)
 """
@@ -141,22 +143,22 @@ def compile_little():
     exec(LITTLE, names)
     names["run"](out, 5)
     assert out.tolist() == [2, 3, 4, 5, 6]
-    return _llvm.hooks is not None
+    return session.hooks is not None
 
 
 @pytest.fixture
 def hooks():
     """As they were, afterwards."""
-    kept = _llvm.hooks
+    kept = session.hooks
     yield kept
-    _llvm.hooks, _llvm._failed = kept, None
+    session.hooks, session._failed = kept, None
 
 
 def raising(*args, **kwargs):
     raise TypeError("not as it was")
 
 
-CHANGES = [(owner, name) for owner, name, _ in _llvm.hooks.changes(vectorize=False)]
+CHANGES = [(owner, name) for owner, name, _ in session.hooks.changes(vectorize=False)]
 
 
 def test_changes_work(hooks):
@@ -202,7 +204,7 @@ def test_passes_that_are_gone(hooks, monkeypatch):
     assert not compile_little()
     import numba.core.compiler
 
-    monkeypatch.setattr(_llvm, "hooks", hooks)
+    monkeypatch.setattr(session, "hooks", hooks)
     monkeypatch.delattr(numba.core.compiler, "Compiler")
     compile_little()
 
@@ -213,7 +215,7 @@ def test_errors_of_others_are_raised(hooks):
     exec(LITTLE.replace("2 * x", "x.nothing"), names)  # which no number has
     with pytest.raises(Exception, match="nothing"):
         names["run"](np.ones(5), 5)
-    assert _llvm.hooks is hooks
+    assert session.hooks is hooks
     assert compile_little()
 
 
@@ -221,25 +223,25 @@ GONE = """
 import numba.core.caching, numba.core.codegen, numba.core.compiler
 del numba.core.codegen.JITCodeLibrary, numba.core.caching.IndexDataCacheFile, numba.core.compiler.CompilerBase
 import fastmlp
-from fastmlp import _jit, _llvm
-assert _llvm.hooks is None and _jit.Cache is None
+from fastmlp.compiled import jit, session
+assert session.hooks is None and jit.Cache is None
 """
 BROKEN = """
 import fastmlp
-from fastmlp import _disk, _jit, _llvm
-left, link = [12], _jit.Kernel._link
+from fastmlp.compiled import numba_cache, jit, session
+left, link = [12], jit.Kernel._link
 def broken(kernel, symbol, compiled):  # in the second thread, after some kernels
     left[0] -= 1
     if left[0] == 0:
         raise AttributeError("not as it was")
     link(kernel, symbol, compiled)
-_jit.Kernel._link = broken
+jit.Kernel._link = broken
 """
 NO_CACHE = """
-from fastmlp import _disk
+from fastmlp.compiled import numba_cache
 def broken(*args):
     raise AttributeError("not as it was")
-_disk.Cache._index_key = broken
+numba_cache.Cache._index_key = broken
 """
 
 
@@ -294,7 +296,7 @@ def alarm_the_compiler(seconds, expected):
     assert took < 1, took
     assert sorted(called) == sorted(numbers)
     assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
-    assert gc.isenabled() and _llvm.hooks is not None
+    assert gc.isenabled() and session.hooks is not None
     assert loss() == expected == loss()
 
 
@@ -332,7 +334,7 @@ def test_signals_are_answered_in_order():
 
     before = {number: signal.signal(number, handler) for number in set(numbers)}
     try:
-        signals = _signals.Signals()
+        signals = Signals()
         with signals.put_off():
             for number in numbers:
                 signal.raise_signal(number)
@@ -351,7 +353,7 @@ def test_signals_in_another_thread():
     found = []
 
     def look():
-        before, signals = signal.getsignal(signal.SIGINT), _signals.Signals()
+        before, signals = signal.getsignal(signal.SIGINT), Signals()
         with signals.put_off():
             found.append(signal.getsignal(signal.SIGINT) is before)
         signals.answer()
@@ -398,7 +400,7 @@ def fit_in_a_child(expected, before):
 def fork_while_compiling(expected, moments, patience):
     """Threads fork while the main one compiles its first fit."""
     if patience is not None:
-        _llvm._FORK_PATIENCE = patience
+        session._FORK_PATIENCE = patience
     before = [getattr(owner, name) for owner, name in CHANGES], sys.getswitchinterval(), signal.getsignal(signal.SIGINT)
     found = []
 
@@ -462,7 +464,7 @@ def run_python_for_forks(code, folder):
 
 def test_variant_of_a_name_that_is_not_used():
     with pytest.raises(ValueError, match="no_such_kernel"):
-        _jit.variant(kernels.piece, "_other", no_such_kernel=len, forward_rows=kernels.forward_rows)
+        jit.variant(kernels.piece, "_other", no_such_kernel=len, forward_rows=kernels.forward_rows)
 
 
 # ---- what is said -----------------------------------------------------------------------------------------------
@@ -470,8 +472,8 @@ def test_variant_of_a_name_that_is_not_used():
 TELLING = """
 import logging, sys
 import fastmlp
-from fastmlp import _jit, _kernels
-_jit._TELL_AFTER = 0.1
+from fastmlp.compiled import jit, kernels
+jit._TELL_AFTER = 0.1
 """
 LINE = "fastmlp: compiling kernels for float64, once on this machine: this takes some seconds\n"
 
@@ -480,7 +482,7 @@ def test_first_compilation_says_so(tmp_path):
     """Once, to stderr, while it lasts; the next process, which finds the kernels, says nothing."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     code = """
-logging.getLogger("fastmlp").addFilter(lambda record: not _kernels.epoch._loaded or sys.exit("too late"))
+logging.getLogger("fastmlp").addFilter(lambda record: not kernels.epoch._loaded or sys.exit("too late"))
 """
     assert run(TELLING + code + FIT, **cache).stderr == LINE
     assert run(TELLING + FIT, **cache).stderr == ""
@@ -514,20 +516,20 @@ def test_where_nothing_can_be_kept_each_process_says_so(tmp_path):
 def test_mark_of_a_process_that_tells(tmp_path):
     """It is made once, and counts for a minute; where none can be made, all processes tell."""
     mark = tmp_path / "mark"
-    assert [_jit._is_first(mark) for _ in range(2)] == [True, False]
+    assert [jit._is_first(mark) for _ in range(2)] == [True, False]
     os.utime(mark, (time.time() - 100,) * 2)
-    assert [_jit._is_first(mark) for _ in range(2)] == [True, False]
-    assert _jit._is_first(tmp_path / "nowhere" / "mark")
+    assert [jit._is_first(mark) for _ in range(2)] == [True, False]
+    assert jit._is_first(tmp_path / "nowhere" / "mark")
 
 
 def test_only_long_compilations_are_told(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(_jit, "_told", False)
-    monkeypatch.setattr(_jit, "_seconds", 0.0)
+    monkeypatch.setattr(jit, "_told", False)
+    monkeypatch.setattr(jit, "_seconds", 0.0)
     with caplog.at_level(logging.WARNING, "fastmlp"), contextlib.suppress(OSError):
-        _jit._tell(0.9, {"T": "float64"}, str(tmp_path))
+        jit._tell(0.9, {"T": "float64"}, str(tmp_path))
         assert not caplog.records
         for _ in range(3):
-            _jit._tell(0.2, {"T": "float64", "S": "float32"}, str(tmp_path))
+            jit._tell(0.2, {"T": "float64", "S": "float32"}, str(tmp_path))
     assert [record.getMessage() for record in caplog.records] == [
         "fastmlp: compiling kernels for float32 and float64, once on this machine: this takes some seconds"
     ]

@@ -14,8 +14,8 @@ from sklearn.utils.fixes import parse_version
 from test_estimators import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, run_python, state
 
 import fastmlp
-from fastmlp import _kernels as kernels
 from fastmlp import training
+from fastmlp.compiled import kernels
 from fastmlp.network import MLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -12,8 +12,8 @@ from numba.core.caching import NullCache
 
 import fastmlp
 from fastmlp import __main__ as program
-from fastmlp import _kernels as kernels
-from fastmlp._tile import ROWS, VECS, VECTOR_BITS
+from fastmlp.compiled import kernels
+from fastmlp.compiled.tile import ROWS, VECS, VECTOR_BITS
 
 ROOT = Path(fastmlp.__file__).resolve().parents[1]
 NUMBER = r"[0-9]+\.[0-9]+"

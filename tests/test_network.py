@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code, run_python
 
-from fastmlp import _kernels as kernels
 from fastmlp import _panels, _threads, network, training
-from fastmlp._tile import VECS, lanes_of
+from fastmlp.compiled import kernels
+from fastmlp.compiled.tile import VECS, lanes_of
 from fastmlp.network import MLP, NotFiniteError
 from fastmlp.training import SGD, Adam, History
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastmlp._shuffle import WORDS, shuffle
+from fastmlp.compiled.shuffle import WORDS, shuffle
 
 
 def state(generator):

@@ -31,8 +31,8 @@ from test_network import (
 )
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
-from fastmlp import _kernels as kernels
 from fastmlp import _threads, network
+from fastmlp.compiled import kernels
 from fastmlp.network import MLP
 from fastmlp.training import SGD, Adam
 

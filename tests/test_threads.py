@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from test_tile import run_code
 
-from fastmlp import _team, _threads
+from fastmlp import _threads
+from fastmlp.compiled import team
 
 # ---- the pace ---------------------------------------------------------------------------------------------------
 
@@ -18,21 +19,21 @@ class Caller:
     """A caller who trains batch after batch on two threads; what a batch takes is told in ticks."""
 
     def __init__(self):
-        self.job, self.team = np.zeros(_team.job_size(2), np.int64), np.zeros(_team.LINES, np.int64)
-        self.job[_team.THREADS], self.job[_team.TRIAL_IN], self.now, self.before = 2, _team.FIRST_TRIAL, 0, 0
+        self.job, self.team = np.zeros(team.job_size(2), np.int64), np.zeros(team.LINES, np.int64)
+        self.job[team.THREADS], self.job[team.TRIAL_IN], self.now, self.before = 2, team.FIRST_TRIAL, 0, 0
         self.coming = 2
 
     def train(self, batches, helped, alone):
         """How many of these batches are computed alone."""
         count = 0
         for _ in range(batches):
-            absent = self.now - self.team[_team.SINCE] < self.team[_team.ABSENCE]
-            hired = int(self.job[_team.SOLO] == 0 and not absent)
+            absent = self.now - self.team[team.SINCE] < self.team[team.ABSENCE]
+            hired = int(self.job[team.SOLO] == 0 and not absent)
             helpers = hired * (self.coming == 0)  # they need some time to come the first time
             self.coming, time = max(0, self.coming - 1), helped if helpers else alone
-            self.now, self.job[_team.HIRED], count = self.now + time, hired, count + 1 - helpers
+            self.now, self.job[team.HIRED], count = self.now + time, hired, count + 1 - helpers
             seen = helpers if helpers == self.before else -1
-            _team.keep_pace.py_func(self.job, self.team, time, seen, self.now)
+            team.keep_pace.py_func(self.job, self.team, time, seen, self.now)
             self.before = helpers
         return count
 
@@ -40,7 +41,7 @@ class Caller:
 @pytest.fixture(autouse=True)
 def plain_lose(monkeypatch):
     """`keep_pace` as Python calls `lose` as Python."""
-    monkeypatch.setattr(_team, "lose", _team.lose.py_func)
+    monkeypatch.setattr(team, "lose", team.lose.py_func)
 
 
 def test_helpers_are_kept_while_they_help():
@@ -76,7 +77,8 @@ def test_one_stall_does_not_send_helpers_away():
 DATA = """
 import os, sys, warnings
 import numpy as np
-from fastmlp import MLPClassifier, _team, _threads
+from fastmlp import MLPClassifier, _threads
+from fastmlp.compiled import team
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
@@ -95,8 +97,8 @@ assert os.waitpid(child, 0)[1] == 0
 NOBODY = """
 class Dead(_threads._Team):
     def grow(self, workers):
-        self._array[_team.WORKERS] = 1  # whom nothing wakes
-        self._array[_team.LINES + _team.LOCK] = _threads._new_lock()
+        self._array[team.WORKERS] = 1  # whom nothing wakes
+        self._array[team.LINES + team.LOCK] = _threads._new_lock()
 ours = fit()
 _threads._current = Dead()
 assert fit() == ours
@@ -147,8 +149,10 @@ def come_and_go():
 @pytest.mark.parametrize("times, slack", [(1, 0), (0, 2**60)], ids=["often", "never"])
 def test_helpers_come_and_go(times, slack, tmp_path):
     """Whether the pace sends them away after each batch that is not the fastest, or never: the same bits."""
-    code = f"from fastmlp import _team; _team.TIMES, _team.SLACK, _team.CREDIT, _team.TRIAL = {times}, {slack}, 0, 1; "
-    code += "_team.NEXT_TRIAL = 1; import test_threads; test_threads.come_and_go()"
+    code = (
+        f"from fastmlp.compiled import team; team.TIMES, team.SLACK, team.CREDIT, team.TRIAL = {times}, {slack}, 0, 1; "
+    )
+    code += "team.NEXT_TRIAL = 1; import test_threads; test_threads.come_and_go()"
     run_code(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path))  # kernels of their own
 
 

@@ -20,8 +20,8 @@ import pytest
 import scipy.special
 from numba import njit
 
-from fastmlp import _tile
-from fastmlp._tile import (
+from fastmlp.compiled import tile
+from fastmlp.compiled.tile import (
     ROWS,
     VECS,
     address,
@@ -102,9 +102,9 @@ def assert_same(found, expected):
 
 def test_a_full_tile_leaves_registers_free():
     """There are 32 vector registers of 512 bits, 16 of 256 and, on some processors, 32 of 128."""
-    assert _tile.VECTOR_BITS in (128, 256, 512)
-    assert ROWS * VECS + VECS + 1 <= {512: 32, 256: 16, 128: 32}[_tile.VECTOR_BITS]
-    assert _tile.VECTOR_BITS == int(os.environ.get(OTHER_PROCESSOR, _tile.VECTOR_BITS))
+    assert tile.VECTOR_BITS in (128, 256, 512)
+    assert ROWS * VECS + VECS + 1 <= {512: 32, 256: 16, 128: 32}[tile.VECTOR_BITS]
+    assert tile.VECTOR_BITS == int(os.environ.get(OTHER_PROCESSOR, tile.VECTOR_BITS))
 
 
 @dtypes
@@ -407,7 +407,7 @@ def test_products_round_once_where_the_processor_can(dtype):
     x, y = np.full(width, 1 + eps, dtype), np.full(width, 1 - eps, dtype)
     tile, found = np.full((2, width), -1, dtype)
     run(tile, x, y, found)
-    assert_same(tile, np.full(width, -(eps**2) if _tile.FUSED else 0, dtype))
+    assert_same(tile, np.full(width, -(eps**2) if tile.FUSED else 0, dtype))
     assert_same(found, tile)
 
 

@@ -13,7 +13,7 @@ class Texts:
     timeout, repeat, rounds = TIMEOUT, REPEAT, 1
 
     def setup(self, dtype, form):
-        skip_without("fastmlp._sparse")
+        skip_without("fastmlp.estimators")
         warnings.simplefilter("ignore")  # that it has not converged
         X, self.y = texts(dtype)
         self.X = X.asformat(form)

@@ -16,9 +16,9 @@ each worker. A worker's line holds its state (free, taken, asleep, or the job th
 number of the thread that it would be) and its lock, one of CPython's, on which it sleeps.
 """
 
-from fastmlp import _jit
-from fastmlp._jit import inlined
-from fastmlp._tile import (
+from fastmlp.compiled import jit
+from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.tile import (
     TICKS_A_SECOND,
     acquire,
     address_of,
@@ -83,7 +83,7 @@ def wait(spins):
         give_way()
 
 
-@_jit.entry({})
+@jit.entry({})
 def serve(team_, worker):
     """What a worker does for as long as the process lives."""
     team, spins = pointer(team_), 0

@@ -20,14 +20,14 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from fastmlp import _llvm
-from fastmlp._signals import Signals
-from fastmlp._sources import SOURCES
+from fastmlp.compiled import session
+from fastmlp.compiled.signals import Signals
+from fastmlp.compiled.sources import SOURCES
 
 if numba.config.DISABLE_JIT:
     raise ImportError("fastmlp's kernels cannot run as Python: unset NUMBA_DISABLE_JIT to import it.")
 try:
-    from fastmlp._disk import Cache
+    from fastmlp.compiled.numba_cache import Cache
 except Exception as error:  # another Numba than this was written for: compiled anew in each process
     logging.getLogger("fastmlp").debug("kernels are not kept on disk: %r", error)
     Cache = None
@@ -44,8 +44,8 @@ def _njit(function, **options):
         class Pipeline(numba.core.compiler.Compiler):
             def define_pipelines(self):
                 managers = super().define_pipelines()
-                if _llvm.hooks is not None:
-                    _llvm.hooks.drop_needless_passes(managers)
+                if session.hooks is not None:
+                    session.hooks.drop_needless_passes(managers)
                 return managers
 
         return numba.njit(**_OPTIONS | options, pipeline_class=Pipeline)(function)
@@ -185,7 +185,7 @@ class Kernel:
     def load(self, bound, signals):
         """Compile it, or load it from the cache, with all kernels it calls; give it its symbol.
 
-        Raises `_llvm.Interrupted` when it is time to answer a signal: the next call goes on from there.
+        Raises `session.Interrupted` when it is time to answer a signal: the next call goes on from there.
         """
         bound = {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}
         symbol = self._symbol(bound)
@@ -199,11 +199,11 @@ class Kernel:
         began = time.perf_counter()
         self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
-        _llvm.line.add(self._link, symbol, compiled)
+        session.line.add(self._link, symbol, compiled)
         if self._dispatcher.stats.cache_misses:
             _tell(time.perf_counter() - began, bound, self._dispatcher.stats.cache_path)
         if signals.came:
-            raise _llvm.Interrupted
+            raise session.Interrupted
 
     def forget(self):
         """What was compiled, but not all the way to machine code."""
@@ -267,7 +267,7 @@ class Entry:
         """Compile or load what a call with such arguments runs, if this has not been done."""
         dtypes = tuple([args[i].dtype for i in self._positions])
         while dtypes not in self._loaded:
-            _llvm.check()
+            session.check()
             signals = Signals()
             try:
                 self._load(dtypes, args, signals)
@@ -278,15 +278,15 @@ class Entry:
         """As far as it goes without an answer to a signal, or with what we change of Numba if this does not work."""
         bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
         try:
-            with _llvm.compiling(self._vectorize, signals):
+            with session.compiling(self._vectorize, signals):
                 for kernel in self._kernels:
                     kernel.load(bound, signals)
                 self.dispatcher.compile(tuple(map(numba.typeof, args)))
-                _llvm.line.wait()
+                session.line.wait()
                 self._loaded.add(dtypes)
-        except _llvm.Failed as failed:
-            with _llvm.lock:
-                if not _llvm.give_up(failed):
+        except session.Failed as failed:
+            with session.lock:
+                if not session.give_up(failed):
                     raise failed.__cause__ from None
                 _forget()
 

@@ -1,7 +1,7 @@
 """Prediction of a row from the weights as NumPy keeps them: the kernels for a few rows of a large network.
 
 To look whether panels still hold the user's matrices takes several times as long as to predict one row from these
-directly, which reads each weight once. Every sum has the order that it has in `_kernels`, and so the same bits.
+directly, which reads each weight once. Every sum has the order that it has in `kernels`, and so the same bits.
 
 The row is row 0 of the panels in A, of ROWS rows. `matrices` holds the addresses of W_1 .. W_L, then b_1 .. b_L; in
 the job it has the place of the order of rows, as there is none.
@@ -9,9 +9,9 @@ the job it has the place of the order of rows, as there is none.
 
 import numpy as np
 
-from fastmlp import _jit
-from fastmlp._jit import inlined
-from fastmlp._kernels import (
+from fastmlp.compiled import jit
+from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.kernels import (
     A_AT,
     ACTIVATION,
     BIASES,
@@ -44,8 +44,8 @@ from fastmlp._kernels import (
     softmax,
     take_part,
 )
-from fastmlp._team import P_GIVEN, PASSES, THREADS, WORK_AT, X_GIVEN, begin, end
-from fastmlp._tile import (
+from fastmlp.compiled.team import P_GIVEN, PASSES, THREADS, WORK_AT, X_GIVEN, begin, end
+from fastmlp.compiled.tile import (
     ROWS,
     VECS,
     address,
@@ -150,11 +150,11 @@ def work_on_row(job, s, p, X, P):
         forward_row(layout, matrices, layers, i, 0, n, ROWS, P, A)
 
 
-take_part_in_rows = _jit.variant(take_part, "_in_rows", work=work_on_row)
+take_part_in_rows = jit.variant(take_part, "_in_rows", work=work_on_row)
 take_part_in_rows_at = take_part_in_rows.address
 
 
-@_jit.entry(TYPES)
+@jit.entry(TYPES)
 def predict(job, X, x, matrices, n, P, out):
     """out[r] = A_L of row r of X, r < n. The job is one that `workspace_to_predict` has made."""
     layout, layers = memory(pointer(job), job[LAYOUT_AT]), job[LAYERS]

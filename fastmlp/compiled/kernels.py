@@ -43,9 +43,9 @@ import math
 import numpy as np
 from numba import types
 
-from fastmlp import _jit
-from fastmlp._jit import inlined
-from fastmlp._team import (
+from fastmlp.compiled import jit
+from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.team import (
     DONE,
     LEAVE,
     P_GIVEN,
@@ -66,7 +66,7 @@ from fastmlp._team import (
     lose,
     wait,
 )
-from fastmlp._tile import (
+from fastmlp.compiled.tile import (
     ROWS,
     VECS,
     address,
@@ -147,7 +147,7 @@ TYPES = {name: types.CPointer(types.int64) for name in "job layout items item x 
 TYPES |= {name: types.CPointer(types.float64) for name in "step losses squares".split()}
 TYPES |= {name: types.CPointer(_T) for name in "P Q M V G A D Y weights out room".split()}
 TYPES |= {"X": types.CPointer(_S)}
-kernel = _jit.kernel(TYPES)
+kernel = jit.kernel(TYPES)
 
 
 # ---- storage ----------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def _forward(vecs):
                 if end == n and (f == LOGISTIC or f == TANH or f == EXP):
                     activate(f, A, out, vecs * lanes(A))
 
-    return _jit.kernel(TYPES, f"forward_{vecs}")(forward)
+    return jit.kernel(TYPES, f"forward_{vecs}")(forward)
 
 
 @kernel
@@ -352,7 +352,7 @@ def _backward(vecs):
                         delta = delta * (one - a * a)
                 store(delta, D, out, panel)
 
-    return _jit.kernel(TYPES, f"backward_{vecs}")(backward)
+    return jit.kernel(TYPES, f"backward_{vecs}")(backward)
 
 
 _forward_wide, _forward_narrow = _forward(VECS), _forward(1)
@@ -577,7 +577,7 @@ def _gradient(rows, vecs):
                         sum_ = outer(sum_, left_in_place, in_left, 1, right_in_place, in_right)
                 store(sum_, G, out, panel)
 
-    return _jit.kernel(TYPES, f"gradient_{rows}_{vecs}")(gradient)
+    return jit.kernel(TYPES, f"gradient_{rows}_{vecs}")(gradient)
 
 
 _gradient_wide, _gradient_narrow = _gradient(ROWS, VECS), _gradient(ROWS, 1)
@@ -896,7 +896,7 @@ def work(job, s, p, X, P):
 
 @kernel
 def take_part(job, p, X, P):
-    """What thread p does of a job: its piece of each pass, and those that nobody has begun. See `_team`."""
+    """What thread p does of a job: its piece of each pass, and those that nobody has begun. See `team`."""
     threads, passes, spins = job[THREADS], job[PASSES], 0
     if threads == 1:
         for s in range(passes):
@@ -988,7 +988,7 @@ predict_blocks_at = predict_blocks.address
 # ---- what Python calls ------------------------------------------------------------------------------------------
 
 
-@_jit.entry(TYPES)
+@jit.entry(TYPES)
 def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, step, P, Q, M, V):
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
@@ -1036,7 +1036,7 @@ def epoch(job, X, x, Y, weights, rows, order, first, until, batch_size, kind, st
     return step[LOSS] / step[COUNTED]
 
 
-@_jit.entry(TYPES)
+@jit.entry(TYPES)
 def predict(job, X, x, order, n, P, Q, out):
     """out[r] = A_L of row order[r] of X, or of row r. The job is one that `workspace_to_predict` has made."""
     job[STRIDES_AT], job[ORDER_AT], job[Q_AT], job[OUT_AT] = address(x), address(order), address(Q), address(out)

@@ -12,9 +12,9 @@ import operator
 
 import numpy as np
 
-from fastmlp import _jit
-from fastmlp._jit import inlined
-from fastmlp._tile import pointer
+from fastmlp.compiled import jit
+from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.tile import pointer
 
 # the generator's state: WORDS words, then how many of them are used; the next word in a place needs the one SHIFT later
 WORDS, SHIFT = 624, 397
@@ -26,7 +26,7 @@ def next_word(word, after, shifted):
     return shifted ^ ((word & 0x80000000 | after & 0x7FFFFFFF) >> 1) ^ (after & 1) * 0x9908B0DF
 
 
-@_jit.entry({}, vectorize=True, nogil=False)
+@jit.entry({}, vectorize=True, nogil=False)
 def swap(rows_, state_, numbers_):
     """Swap each row, the last one first, with one drawn from those up to it; the last array is room for a block."""
     rows, state, numbers = pointer(rows_), pointer(state_), pointer(numbers_)

@@ -5,7 +5,7 @@ import importlib.util
 import types
 
 _MODULES = (
-    "_disk", "_hooks", "_jit", "_kernels", "_line", "_llvm", "_row", "_shuffle", "_sparse", "_team", "_tile"
+    "jit", "kernels", "llvm_thread", "numba_cache", "numba_hooks", "row", "session", "shuffle", "sparse", "team", "tile"
 )  # fmt: skip
 
 

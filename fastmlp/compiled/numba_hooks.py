@@ -11,17 +11,17 @@ what we change or use                                   if it is gone or no long
 `BaseContext.get_abi_sizeof`, `target.magic_tuple`,
 `llvm.get_process_triple`, `dump_refprune_stats`
 `Compiler.define_pipelines`, `PassManager.passes`       Numba runs passes that our functions do not need
-`Dispatcher.get_call_template` (in `_jit`)              functions are compiled for each constant they get
+`Dispatcher.get_call_template` (in `jit`)              functions are compiled for each constant they get
 `JITCodeLibrary`, `CodeLibrary`, `_dynfunc`, `cgutils`  LLVM works when Python has nothing to do, not meanwhile
 `CPUContext.get_executable`, `target._library_class`,
 `codegen.require_global_compiler_lock`
 `global_compiler_lock`                                  only our own lock keeps other threads away
 its `_lock`, and `llvm.ffi.lib._lock`                   a child forked while others compile waits for ever
-`Dispatcher._cache`, `caching` (in `_jit`, `_disk`)     each process compiles anew
+`Dispatcher._cache`, `caching` (in `jit`, `numba_cache`)     each process compiles anew
 ======================================================  ==================================================
 
 An attribute that is not there is not changed. If this module cannot be imported, or kernels do not compile with its
-changes, `_llvm` does without any of them. What nothing works without is not private, or old: the templates and
+changes, `session` does without any of them. What nothing works without is not private, or old: the templates and
 `lower_builtin` of Numba's extensions, `Dispatcher.overloads`, and the library and the name of what was compiled.
 """
 
@@ -35,7 +35,7 @@ from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
 from numba.core.typing import BaseContext as TypingContext
 
-from fastmlp._line import line
+from fastmlp.compiled.llvm_thread import line
 
 # what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
 _NEEDLESS_PASSES = {

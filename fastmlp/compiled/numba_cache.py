@@ -1,4 +1,4 @@
-"""How kernels are kept on disk: Numba's cache of a function, made safe. It is private to Numba, see `_hooks`."""
+"""How kernels are kept on disk: Numba's cache of a function, made safe. It is private to Numba, see `numba_hooks`."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ import pickle
 from numba.core import config
 from numba.core.caching import AppDirs, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
-from fastmlp._line import line
-from fastmlp._sources import SOURCES
+from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.sources import SOURCES
 
 
 class _Files(IndexDataCacheFile):

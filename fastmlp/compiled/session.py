@@ -4,7 +4,7 @@ Numba makes machine code in two halves: Python finds the types of a function and
 reads it, optimises it and translates it, for half as long again. Numba does one after the other, function by function.
 Here the second half goes to a second thread, as Python is free to go on while LLVM works, and what does not change is
 asked for once: the first fit of all takes two thirds of the time. Nobody else's functions are compiled like this, and
-ours are not either where Numba's insides are not as they were (see `_hooks`).
+ours are not either where Numba's insides are not as they were (see `numba_hooks`).
 """
 
 import contextlib
@@ -14,10 +14,10 @@ import os
 import sys
 import threading
 
-from fastmlp._line import line
+from fastmlp.compiled.llvm_thread import line
 
 try:
-    from fastmlp import _hooks as hooks
+    from fastmlp.compiled import numba_hooks as hooks
 except Exception as error:  # another Numba than this was written for
     logging.getLogger("fastmlp").debug("kernels are compiled without changes to Numba: %r", error)
     hooks = None

@@ -21,10 +21,9 @@ to starts[b + 1] in its line of `starts`. `ends` tells how many nonzeros the row
 
 import numpy as np
 
-from fastmlp import _jit
-from fastmlp import _kernels as kernels
-from fastmlp._jit import inlined
-from fastmlp._kernels import (
+from fastmlp.compiled import jit, kernels
+from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.kernels import (
     A_AT,
     ACTIVATION,
     BIASES,
@@ -75,8 +74,8 @@ from fastmlp._kernels import (
     step_item,
     weights_forward,
 )
-from fastmlp._team import THREADS
-from fastmlp._tile import (
+from fastmlp.compiled.team import THREADS
+from fastmlp.compiled.tile import (
     ROWS,
     VECS,
     lanes,
@@ -213,7 +212,7 @@ def train_weights_on_nonzeros(job, p, batch, P):
         step_item(layout, item, kind, step, P, Q, M, V, room, 0, 1, 0, skip(squares, item[PLACE]))
 
 
-_other_passes = _jit.variant(kernels.piece, "_sparse", forward_rows=forward_rows_of_nonzeros)
+_other_passes = jit.variant(kernels.piece, "_sparse", forward_rows=forward_rows_of_nonzeros)
 
 
 @kernel
@@ -232,5 +231,5 @@ def piece_of_nonzeros(job, which, i, p, start, batch, X, P):
         _other_passes(job, which, i, p, start, batch, X, P)
 
 
-epoch = _jit.variant(kernels.epoch, "_sparse", piece=piece_of_nonzeros)
-predict = _jit.variant(kernels.predict, "_sparse", forward_rows=forward_rows_of_nonzeros)
+epoch = jit.variant(kernels.epoch, "_sparse", piece=piece_of_nonzeros)
+predict = jit.variant(kernels.predict, "_sparse", forward_rows=forward_rows_of_nonzeros)

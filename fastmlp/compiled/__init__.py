@@ -1,0 +1,1 @@
+"""All that Numba compiles, and how: README.md says where each line lives. Nothing here knows what stands above."""
