@@ -15,7 +15,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 import fastmlp
-from fastmlp.compiled import kernels, tile
+from fastmlp.compiled import dense, tile
 
 TOLERANCES = {np.float64: 1e-8, np.float32: 1e-3}  # of loss curves, relative
 failed = []
@@ -99,7 +99,7 @@ def processor_state():
 def inner_loop(dtype):
     """The innermost loop of the forward pass has all its multiply-adds on full vectors and leaves sums in registers."""
     lanes = {np.float32: "4s", np.float64: "2d"}[dtype]
-    dispatcher = kernels._forward_wide._dispatcher
+    dispatcher = dense._forward_wide._dispatcher
     codes = [code for types, code in dispatcher.inspect_asm().items() if dtype.__name__ in str(types)]
     loops = list(loops_of(codes[0].splitlines())) if codes else []
     loop = max(loops, key=lambda lines: sum("fmla" in line for line in lines) / len(lines), default=[])

@@ -58,9 +58,9 @@ def version(package):
 
 def cache():
     """Return where compiled kernels are kept, whether that can be written to, and how much is there."""
-    from fastmlp.compiled import kernels
+    from fastmlp.compiled import passes
 
-    place = kernels.epoch.dispatcher.stats.cache_path
+    place = passes.epoch.dispatcher.stats.cache_path
     if place is None:
         return "none: no place can be written to, each process compiles anew"
     files = []

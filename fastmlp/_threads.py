@@ -13,7 +13,8 @@ import numpy as np
 import threadpoolctl
 from numba.np.ufunc import parallel
 
-from fastmlp.compiled import team
+from fastmlp.compiled.records import JOB_ALIGNMENT, TEAM, WORKER
+from fastmlp.compiled.team import serve
 
 
 def count():
@@ -27,7 +28,7 @@ def count():
     threads = numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
-    return min(threads, openmp_limit(), team.JOB_ALIGNMENT - 1)
+    return min(threads, openmp_limit(), JOB_ALIGNMENT - 1)
 
 
 def openmp_limit():
@@ -85,35 +86,34 @@ def cpu_limit(membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
 
 
 class _Team:
-    """The array `team` speaks of, and the threads that serve there. They sleep where nothing is to be done."""
+    """The record TEAM, and the threads that serve there. They sleep where nothing is to be done."""
 
     def __init__(self):
         self.capacity = numba.config.NUMBA_NUM_THREADS - 1
-        self._array = np.zeros(team.LINES + team.LINE * self.capacity, np.int64)
-        self.address, self._growing = self._array.ctypes.data, threading.Lock()
+        self.record, self._workers = np.zeros(1, TEAM.dtype), np.zeros(self.capacity, WORKER.dtype)
+        self.record["workers"] = self._workers.ctypes.data
+        self.address, self._growing = self.record.ctypes.data, threading.Lock()
 
     @property
     def workers(self):
-        return int(self._array[team.WORKERS])
+        return int(self.record["worker_count"][0])
 
     def grow(self, workers):
         """Have so many workers, or as many as there can be: a system may allow no more threads."""
-        team.serve.prepare(self._array, 0)
+        words = self.record.view(np.int64)
+        serve.prepare(words, 0)
         with self._growing:
             while self.workers < min(workers, self.capacity):
-                line = team.LINES + team.LINE * self.workers
-                self._array[line + team.LOCK] = _new_lock()
-                work = threading.Thread(
-                    target=team.serve, args=(self._array, self.workers), name="fastmlp", daemon=True
-                )
+                self._workers[self.workers]["lock"][0] = _new_lock()
+                work = threading.Thread(target=serve, args=(words, self.workers), name="fastmlp", daemon=True)
                 try:
                     work.start()
                 except RuntimeError:  # can't start new thread
                     return
-                except BaseException:  # a Ctrl-C meanwhile: it may be there, and a line that nobody serves does no harm
-                    self._array[team.WORKERS] += 1
+                except BaseException:  # a Ctrl-C meanwhile: it may be there, and a place that is not served is no harm
+                    self.record["worker_count"] += 1
                     raise
-                self._array[team.WORKERS] += 1
+                self.record["worker_count"] += 1
 
 
 def team_for(threads):

@@ -27,9 +27,12 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastmlp._data import NotFiniteError
 from fastmlp._onnx import register_onnx
-from fastmlp.network import FINGERPRINT_UP_TO, MLP, NotFiniteError
-from fastmlp.training import SGD, Adam, History, loss_and_gradient, minimize, train, unflatten
+from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
+from fastmlp.network import FINGERPRINT_UP_TO, MLP
+from fastmlp.optimizers import SGD, Adam
+from fastmlp.training import History, train
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any

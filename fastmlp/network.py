@@ -4,32 +4,31 @@ This floor checks what goes in, keeps the kernels' workspace and chooses the num
 neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 """
 
-import collections
-import functools
 import operator
 import time
 
 import numpy as np
 
 from fastmlp import _threads
+from fastmlp._data import (
+    SPARSE_COLUMNS,
+    Data,
+    NotFiniteError,
+    SparseRows,
+    flat_view,
+    nonzeros_before,
+    read_only,
+    sparse_rows,
+)
 from fastmlp._panels import DTYPES, Panels, pad
-from fastmlp.compiled import kernels, row, team
-from fastmlp.compiled import sparse as sparse_kernels
+from fastmlp._plan import Plan
+from fastmlp.compiled import passes
+from fastmlp.compiled.activations import HIDDEN, OUTPUTS
+from fastmlp.compiled.losses import LOSSES
+from fastmlp.compiled.records import STEP
 from fastmlp.compiled.shuffle import shuffle
 from fastmlp.compiled.tile import ROWS
-
-HIDDEN = {
-    "identity": kernels.IDENTITY,
-    "logistic": kernels.LOGISTIC,
-    "tanh": kernels.TANH,
-    "relu": kernels.RELU,
-}
-OUTPUTS = {
-    "identity": kernels.IDENTITY,
-    "logistic": kernels.LOGISTIC,
-    "softmax": kernels.SOFTMAX,
-    "exp": kernels.EXP,
-}
+from fastmlp.compiled.updates import RULES
 
 # Multiply-adds forward from which more threads pay, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
@@ -43,31 +42,10 @@ _PIECE_SECONDS = 0.1
 _PREDICT_ROWS = 128
 # What it costs to step a weight that few nonzeros lead to, in multiply-adds.
 _SPARSE_STEP = 16
-# The kernels read indices of 32 bits.
-_SPARSE_COLUMNS = 2**31 - 1
 _ALL_ROWS = np.empty(0, np.int64)
 _ALL_ROWS.flags.writeable = False
 # Weights up to which it is quicker to remember them than to compare them panel by panel.
 FINGERPRINT_UP_TO = 100_000
-
-
-class NotFiniteError(ValueError):
-    """X holds NaN or infinity, where it must not."""
-
-
-class Data(collections.namedtuple("Data", "X x Y weights n_samples sparse made_for")):
-    """Rows and targets as the kernels read them, checked once; made by `MLP.data`.
-
-    `made_for` tells the networks that they fit: width of X, outputs, output activation and dtype.
-    """
-
-
-class SparseRows(collections.namedtuple("SparseRows", "values indices indptr shape")):
-    """A CSR matrix as the kernels read it, checked once; made by `MLP.rows`."""
-
-    @property
-    def dtype(self):
-        return self.values.dtype
 
 
 class MLP:
@@ -78,14 +56,19 @@ class MLP:
     layer_units : sequence of int
         Width of each layer, input first, output last; two at least.
     activation : str or sequence of str, default="relu"
-        'identity', 'logistic', 'tanh' or 'relu', for all hidden layers or for each.
+        'identity', 'logistic', 'tanh', 'relu' or 'silu', for all hidden layers or for each.
     output : {'softmax', 'logistic', 'identity', 'exp'}, default="softmax"
-        Activation of the last layer and with it the loss: cross-entropy, binary cross-entropy for each output, half the
-        squared error, half the Poisson deviance.
+        Activation of the last layer.
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
         Type of parameters, activations and predictions.
     sparse : bool, default=False
         Whether the network is to be trained on sparse X; one that is not can only predict from it.
+    loss : str, optional
+        What is minimised; it must go with the output. With 'softmax' this is 'cross_entropy', with 'logistic'
+        'binary_log_loss' for each output, with 'identity' 'squared_error' (half of it) or 'huber', with 'exp' 'poisson'
+        (half the deviance). The first one that goes with the output if absent.
+    loss_parameter : float, default=1.0
+        For 'huber', the error from which on the loss is linear.
 
     Attributes
     ----------
@@ -102,7 +85,16 @@ class MLP:
     >>> loss = network.train_epoch(data, Adam(network), batch_size=200)     # doctest: +SKIP
     """
 
-    def __init__(self, layer_units, activation="relu", output="softmax", dtype=np.float32, sparse=False):
+    def __init__(
+        self,
+        layer_units,
+        activation="relu",
+        output="softmax",
+        dtype=np.float32,
+        sparse=False,
+        loss=None,
+        loss_parameter=1.0,
+    ):
         if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
             raise TypeError("an integer is required")
         self.layer_units = tuple(operator.index(n) for n in layer_units)
@@ -116,20 +108,33 @@ class MLP:
             raise ValueError(f"activation must be one of {list(HIDDEN)} for each hidden layer, got {activation!r}.")
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
+        losses = [row.name for row in LOSSES.values() if row.output == output]
+        if loss not in [None, *losses]:
+            raise ValueError(f"loss must be one of {losses} with the output {output!r}, got {loss!r}.")
+        self.loss_function = LOSSES[loss or losses[0]]
+        self.loss_parameter = float(loss_parameter)
+        if not 0 < self.loss_parameter < np.inf:
+            raise ValueError(f"loss_parameter must be a number > 0, got {loss_parameter}.")
         self.activations, self.sparse = (*hidden, output), bool(sparse)
-        if self.sparse and self.layer_units[0] > _SPARSE_COLUMNS:
-            raise ValueError(f"Sparse X may have {_SPARSE_COLUMNS} columns, got {self.layer_units[0]}.")
+        if self.sparse and self.layer_units[0] > SPARSE_COLUMNS:
+            raise ValueError(f"Sparse X may have {SPARSE_COLUMNS} columns, got {self.layer_units[0]}.")
 
-        codes = [HIDDEN[name] for name in hidden] + [OUTPUTS[output]]
-        self.panels = Panels(self.layer_units, codes, self.dtype, self.sparse)
-        self._parameters, self._copies = self.panels.parameters(), self.panels.copies()
+        self.panels = Panels(self.layer_units, self.dtype, self.sparse)
+        self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]])
+        self._parameters, self._copies = self._empty(), self.panels.copies()
         self._takes = self.layer_units[0], self.layer_units[-1], output, self.dtype
         self._spare, self._held = {}, None
 
     def __reduce__(self):
         *hidden, output = self.activations
-        make = self.layer_units, hidden, output, self.dtype, self.sparse
+        make = (
+            self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter
+        )  # fmt: skip
         return _restore, (make, self.weights, self.biases)
+
+    def _empty(self):
+        """Parameters that are 0, but what pads them."""
+        return self.panels.parameters([f.padded_bias for f in self.plan.activations])
 
     @property
     def weights(self):
@@ -168,7 +173,7 @@ class MLP:
         if [W.shape for W in weights] != shapes or [b.shape for b in biases] != self.panels.bias_shapes:
             raise ValueError(f"weights must have the shapes {shapes}, and biases their second numbers.")
         if not np.isfinite(self._parameters).all():  # then NaN has come into the padding, too
-            self._parameters[:], self._copies[:] = self.panels.parameters(), 0
+            self._parameters[:], self._copies[:] = self._empty(), 0
         self.panels.pack(weights, biases, self._parameters, self._copies)
         self._held = _fingerprint([*weights, *biases]) if self.panels.work <= FINGERPRINT_UP_TO else None
 
@@ -221,7 +226,7 @@ class MLP:
         if isinstance(X, SparseRows) and not self.sparse:
             raise ValueError("Training on sparse X needs a network made with sparse=True.")
         n, Y = X.shape[0], np.asarray(Y)
-        softmax = self.activations[-1] == "softmax"
+        softmax = self.activations[-1] == "softmax"  # Y holds classes
         if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
             raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
         if softmax:
@@ -235,7 +240,7 @@ class MLP:
             if weights.shape != (n,):
                 raise ValueError(f"sample_weight must have the shape {(n,)}, got {weights.shape}.")
         sparse = X if isinstance(X, SparseRows) else None
-        return Data(*_flat(X), _read_only(Y), _read_only(weights), n, sparse, self._takes)
+        return Data(*flat_view(X), read_only(Y), read_only(weights), n, sparse, self._takes)
 
     def rows(self, X):
         """X in the form that `data` and `predict` take without checking it again.
@@ -258,20 +263,18 @@ class MLP:
         if len(X.shape) != 2 or X.shape[1] != self.layer_units[0]:
             raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
         if sparse:
-            return X if isinstance(X, SparseRows) else _sparse_rows(X, self.dtype)
+            return X if isinstance(X, SparseRows) else sparse_rows(X, self.dtype)
         if X.dtype not in DTYPES:
             X = X.astype(self.dtype)
         return X
 
-    def _take(self, kind, *key):
-        """A workspace of this kind ("train" or "predict"): the spare one, or a new one. No two calls have the same."""
-        spare_key, workspace = self._spare.pop(kind, (None, None))
-        if spare_key != key:
-            workspace = getattr(self.panels, f"workspace_to_{kind}")(*key)
-        return workspace
+    def _take(self, make, *key):
+        """A workspace that `make` has made of this key: the spare one, or a new one. No two calls have the same."""
+        spare_key, workspace = self._spare.pop(make.__name__, (None, None))
+        return workspace if spare_key == key else make(*key)
 
-    def _give_back(self, kind, *key, workspace):
-        self._spare[kind] = key, workspace
+    def _give_back(self, make, *key, workspace):
+        self._spare[make.__name__] = key, workspace
 
     def release(self):
         """Give back the memory that is kept for the next call; where all rows were one batch, it is large."""
@@ -301,7 +304,7 @@ class MLP:
         NotFiniteError
             A ValueError: X must be finite and is not.
         """
-        X, order = self.rows(X), _ALL_ROWS if order is None else _read_only(np.ascontiguousarray(order, np.int64))
+        X, order = self.rows(X), _ALL_ROWS if order is None else read_only(np.ascontiguousarray(order, np.int64))
         if order.size and not (0 <= order.min() and order.max() < X.shape[0]):
             raise IndexError("order names a row that X does not have.")
         n = X.shape[0] if order is _ALL_ROWS else len(order)
@@ -310,14 +313,13 @@ class MLP:
             return out
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
-        workspace = self._take("predict", height, threads, sparse)
+        workspace = self._take(self.plan.workspace_to_predict, height, threads, sparse)
         if n > ROWS and not sparse:
-            workspace[1][0, kernels.IN_PLACE] = self.panels.in_place(X.dtype, X.strides[1] == X.itemsize)
-        workspace[0][kernels.CHECKED] = finite and not sparse and order is _ALL_ROWS
-        workspace[0][team.TEAM_AT] = _threads.team_for(threads)
-        self._forward(X, order, workspace, out)
-        bad = finite and workspace[0][kernels.NOT_FINITE]
-        self._give_back("predict", height, threads, sparse, workspace=workspace)
+            workspace.layers[0]["in_place"] = self.plan.in_place(X.dtype, X.strides[1] == X.itemsize)
+        workspace.job["checked"] = finite and not sparse and order is _ALL_ROWS
+        self._forward(X, order, workspace, threads, out)
+        bad = finite and workspace.job["not_finite"]
+        self._give_back(self.plan.workspace_to_predict, height, threads, sparse, workspace=workspace)
         if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
@@ -354,20 +356,28 @@ class MLP:
             if not (array.flags.c_contiguous and array.flags.aligned):
                 return None
         addresses = np.array([array.ctypes.data for array in arrays], np.int64)
-        out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), _flat(X)
+        out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), flat_view(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
-        workspace = job, *_ = self._take("predict", ROWS, threads, False)
-        job[kernels.CHECKED], job[team.TEAM_AT] = finite, _threads.team_for(threads)
-        row.predict(job, view, x, _read_only(addresses), len(X), self._parameters, out.ravel())
-        bad = finite and job[kernels.NOT_FINITE]
-        self._give_back("predict", ROWS, threads, False, workspace=workspace)
+        key = threads, view.dtype
+        workspace = self._take(self.plan.workspace_to_predict_row, *key)
+        args = workspace.words, view, x, read_only(addresses), len(X), self._parameters, out.ravel()
+        workspace.link(passes.predict_row, *args)
+        workspace.job["checked"], workspace.job["team"] = finite, _threads.team_for(threads)
+        passes.predict_row(*args)
+        bad = finite and workspace.job["not_finite"]
+        self._give_back(self.plan.workspace_to_predict_row, *key, workspace=workspace)
         if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
 
-    def _forward(self, X, order, workspace, out):
-        predict = sparse_kernels.predict if isinstance(X, SparseRows) else kernels.predict
-        predict(workspace[0], *_flat(X), order, len(out), self._parameters, self._copies, out.ravel())
+    def _forward(self, X, order, workspace, threads, out):
+        entry = passes.sparse_predict if isinstance(X, SparseRows) else passes.predict
+        args = workspace.words, *flat_view(X), order, len(out), self._parameters, self._copies, out.ravel()
+        if isinstance(X, SparseRows):
+            workspace.name_nonzeros(X)
+        workspace.link(entry, *args)
+        workspace.job["team"] = _threads.team_for(threads)
+        entry(*args)
 
     def forward(self, X):
         """Activations of all layers for all rows.
@@ -385,12 +395,11 @@ class MLP:
         n, sparse = X.shape[0], isinstance(X, SparseRows)
         height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = _, layout, A, _ = self.panels.workspace_to_predict(height, 1, sparse)
-        self._forward(X, _ALL_ROWS, workspace, out)
-        starts = layout[:, kernels.VALUES]
+        workspace = self.plan.workspace_to_predict(height, 1, sparse)
+        self._forward(X, _ALL_ROWS, workspace, 1, out)
         return [
-            self.panels.matrix(A, start, n, units, height)
-            for start, units in list(zip(starts, self.layer_units, strict=True))[sparse:]
+            self.panels.matrix(workspace.A, layer["values"], n, layer["units"], height)
+            for layer in workspace.layers[int(sparse) :]
         ]
 
     def _work(self, X):
@@ -406,7 +415,7 @@ class MLP:
         S is the number of rows, or the sum of their weights: scikit-learn's loss at these parameters.
         """
         none = np.empty(0, self.dtype)
-        return self._epoch(data, _order(data), data.n_samples, kernels.NOTHING, _step(alpha), none, none)
+        return self._epoch(data, _order(data), data.n_samples, RULES["loss"], _step(alpha), np.zeros(1), none, none)
 
     def gradients(self, data, alpha=0.0, out=None):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
@@ -428,7 +437,8 @@ class MLP:
             outputs, where the loss is the mean.
         """
         flat, none = self.panels.moments(), np.empty(0, self.dtype)
-        loss = self._epoch(data, _order(data), data.n_samples, kernels.STORE, _step(alpha), flat, none)
+        rule, step = RULES["gradient"], _step(alpha)
+        loss = self._epoch(data, _order(data), data.n_samples, rule, step, np.zeros(1), flat, none)
         return loss, *self.panels.unpack(flat, out)
 
     def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None):
@@ -439,7 +449,7 @@ class MLP:
         data : Data
             Made by the method of this name.
         optimizer : Adam or SGD
-            See `training.py`: `kind`, `step` (its numbers) and the flat arrays `first` and `second`.
+            See `optimizers.py`.
         batch_size : int
             Rows of a batch; the last one has what is left.
         alpha : float, default=0.0
@@ -463,51 +473,48 @@ class MLP:
         """
         if optimizer.made_for != (self.layer_units, self.dtype, self.sparse):
             raise ValueError("The optimizer was made for another network.")
-        optimizer.step[kernels.ALPHA] = alpha
+        optimizer.step["alpha"] = alpha
         order = _order(data) if order is None else order
-        return self._epoch(data, order, batch_size, optimizer.kind, optimizer.step, optimizer.first, optimizer.second)
+        batch_size = _batch_size(batch_size, order)
+        rates = optimizer.schedule.rates(-(-len(order) // batch_size))
+        return self._epoch(
+            data, order, batch_size, optimizer.rule, optimizer.step, rates, optimizer.first, optimizer.second
+        )
 
-    def _epoch(self, data, order, batch_size, kind, step, first, second):
+    def _epoch(self, data, order, batch_size, rule, step, rates, first, second):
         if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
-        if not 1 <= operator.index(batch_size):
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
-        if len(order) == 0:
-            raise ValueError("order must name a row or more.")
-        batch_size = min(operator.index(batch_size), len(order))
-        order = _read_only(np.ascontiguousarray(order, np.int64))
+        order = read_only(np.ascontiguousarray(order, np.int64))
         sparse, work = data.sparse is not None, batch_size * self._work(data.sparse)
         if sparse:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
-        workspace = job, layout, *_ = self._take("train", batch_size, threads, sparse)
-        job[team.TEAM_AT] = _threads.team_for(threads)
-        if not sparse:
-            grouped = self.panels.groups(batch_size) > 1
-            layout[0, kernels.IN_PLACE] = self.panels.in_place(data.X.dtype, data.x[2] == 1, grouped)
-        self._held, epoch, x = None, kernels.epoch, data.x
+        key = batch_size, threads, sparse, rule, self.loss_function, self.loss_parameter, data.X.dtype
+        workspace = self._take(self.plan.workspace_to_train, *key)
+        job = workspace.job
+        job["team"], job["step"] = _threads.team_for(threads), step.ctypes.data
         if sparse:
-            epoch, ends = sparse_kernels.epoch, _nonzeros_before(data.sparse, order)
+            ends = nonzeros_before(data.sparse, order)
             most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
-            room = 1 << most.bit_length(), threads  # mostly the same from epoch to epoch
-            sorting = self._take("sort", *room)
-            addresses = [array.ctypes.data for array in (ends, *sorting)]
-            _, x = _flat(data.sparse)
-            x = np.array([*x, *addresses, self.panels.block.bit_length() - 1, self.panels.blocks, threads], np.int64)
-        start = 0
+            workspace.name_nonzeros(data.sparse)
+            self.plan.prepare_to_sort(workspace, ends, most, threads)
+        else:
+            grouped = self.plan.groups(batch_size) > 1
+            workspace.layers[0]["in_place"] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
+        self._held, start = None, 0
         while start < len(order):
-            began, until = time.perf_counter(), min(len(order), start + max(int(job[kernels.ROWS_A_CALL]), batch_size))
-            loss = epoch(
-                job, data.X, x, data.Y, data.weights, data.n_samples, order, start, until, batch_size, kind, step,
-                self._parameters, self._copies, first, second,
+            began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
+            args = (
+                workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
+                until, self._parameters, self._copies, first, second,
             )  # fmt: skip
+            workspace.link(passes.epoch, *args)
+            loss = passes.epoch(*args)
             seconds = max(time.perf_counter() - began, 1e-9)  # some clocks stand still
             rows_a_second = (until - start) / seconds
-            job[kernels.ROWS_A_CALL] = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
+            workspace.rows_a_call = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
             start = until
-        self._give_back("train", batch_size, threads, sparse, workspace=workspace)
-        if sparse:
-            self._give_back("sort", *room, workspace=sorting)
+        self._give_back(self.plan.workspace_to_train, *key, workspace=workspace)
         return loss
 
 
@@ -551,75 +558,17 @@ def _order(data):
     return np.arange(data.n_samples, dtype=np.int64)
 
 
+def _batch_size(batch_size, order):
+    """A batch size as the kernels take it."""
+    if not 1 <= operator.index(batch_size):
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
+    if len(order) == 0:
+        raise ValueError("order must name a row or more.")
+    return min(operator.index(batch_size), len(order))
+
+
 def _step(alpha):
-    """The kernels' array of numbers for a pass without an optimizer."""
-    step = np.zeros(kernels.STEP)
-    step[kernels.ALPHA] = alpha
+    """The kernels' numbers for a pass without an optimizer."""
+    step = np.zeros(1, STEP.dtype)
+    step["alpha"] = alpha
     return step
-
-
-def _read_only(array):
-    """A view that cannot be written to: the kernels are compiled for that, whatever the caller's array is."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
-
-
-def _sparse_rows(X, dtype):
-    """A sparse matrix as `SparseRows`; numbers that are not floating-point are converted to this dtype.
-
-    What would lead the kernels, or SciPy's conversion, out of the arrays is refused.
-    """
-    if X.shape[1] > _SPARSE_COLUMNS:
-        raise ValueError(f"Sparse X may have {_SPARSE_COLUMNS} columns, got {X.shape[1]}.")
-    X = X if X.format in ("csr", "csc") else X.tocsr()
-    lines, places = X.shape if X.format == "csr" else X.shape[::-1]
-    starts = X.indptr
-    if len(starts) != lines + 1 or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
-        raise ValueError("X is not a valid sparse matrix: its indptr does not rise from 0, line by line.")
-    if starts[-1] > min(len(X.indices), len(X.data)):
-        raise ValueError("X is not a valid sparse matrix: its indptr ends beyond its entries.")
-    used = X.indices[: starts[-1]]
-    if used.size and not (0 <= used.min() and used.max() < places):
-        raise ValueError(f"X is not a valid sparse matrix: it has indices that are not from 0 to {places - 1}.")
-    X = X.tocsr()
-    return SparseRows(
-        np.ascontiguousarray(X.data, X.dtype if X.dtype in DTYPES else dtype),
-        np.ascontiguousarray(X.indices, np.int32),
-        np.ascontiguousarray(X.indptr, np.int64),
-        X.shape,
-    )
-
-
-def _nonzeros_before(rows, order):
-    """How many nonzeros the rows order[:i] have, for each i from 0 on. Not all rows that are not there are noticed."""
-    ends = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(np.diff(rows.indptr)[order], out=ends[1:])
-    return ends
-
-
-@functools.lru_cache
-def _strides_of_rows(n):
-    return np.array([0, n, 1], np.int64)
-
-
-def _flat(X):
-    """A flat view of all memory between a matrix's first and last number, and its start and strides in elements.
-
-    A matrix whose strides are no multiples of its numbers' size, or that is not aligned, is copied first. Of sparse
-    rows: the values, and where the kernels find the rest.
-    """
-    if isinstance(X, SparseRows):
-        return _read_only(X.values), np.array([X.indptr.ctypes.data, X.indices.ctypes.data], np.int64)
-    flags = X.flags
-    if flags.c_contiguous and flags.aligned:
-        view = X.ravel()  # a view of its own: _read_only would make another, and one row is predicted in 4 us
-        view.setflags(write=False)
-        return view, _strides_of_rows(X.shape[1])
-    if not X.flags.aligned or any(stride % X.itemsize for stride in X.strides):
-        X = X.copy()
-    strides = [stride // X.itemsize for stride in X.strides]
-    reach = [stride * (n - 1) for stride, n in zip(strides, X.shape, strict=True)]
-    lowest = X[tuple(slice(n - 1, n) if r < 0 else slice(0, 1) for r, n in zip(reach, X.shape, strict=True))]
-    view = np.lib.stride_tricks.as_strided(lowest, (1 + sum(map(abs, reach)),), (X.itemsize,), writeable=False)
-    return view, np.array([-sum(r for r in reach if r < 0), *strides], np.int64)

@@ -29,8 +29,9 @@ from test_network import (
 )
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
-from fastmlp import _panels, _threads, network, training
-from fastmlp.compiled import kernels, row, sparse
+from fastmlp import _panels, _plan, _threads, network, optimizers
+from fastmlp.compiled import passes
+from fastmlp.compiled.storage import FEW
 from fastmlp.network import MLP, SparseRows
 
 NEAR = {np.float32: {"rtol": 5e-3, "atol": 5e-4}, np.float64: {"rtol": 1e-8, "atol": 1e-9}}
@@ -59,29 +60,28 @@ def guard_what_the_network_allocates():
 
     def guarding(entry):
         names = list(inspect.signature(entry.function).parameters)
-        tables = [names.index(name) for name in ("x", "order", "matrices") if name in names]
+        tables = [names.index(name) for name in ("x", "order", "rates", "matrices") if name in names]
 
         def call(*args):
             return entry(*[guarded(arg) if i in tables else arg for i, arg in enumerate(args)])
 
+        call.prepare = entry.prepare
         return call
 
     def guarding_all(method):
         return lambda *args: tuple(map(guarded, method(*args)))
 
     numpy = types.SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | {"zeros": zeros, "empty": zeros})
-    network.np = _panels.np = training.np = numpy
-    _panels.Panels.zeros = lambda self, size: zeros(size, self.dtype)  # wherever a cache line starts
-    _panels.Panels._layout_for = guarding_all(_panels.Panels._layout_for)
-    _panels.Panels.shares = guarding_all(_panels.Panels.shares)
-    for module in kernels, sparse:
-        module.epoch, module.predict = guarding(module.epoch), guarding(module.predict)
-    row.predict = guarding(row.predict)
+    network.np = _panels.np = _plan.np = optimizers.np = numpy
+    _panels.zeros = _plan.zeros = zeros  # wherever a cache line starts
+    _plan.Plan.shares = guarding_all(_plan.Plan.shares)
+    for name in "epoch", "predict", "sparse_predict", "predict_row":
+        setattr(passes, name, guarding(getattr(passes, name)))
 
 
 @given(
     layer_units=st.lists(
-        st.integers(1, kernels.FEW + 1) | st.integers(1, 40) | st.integers(1, 200), min_size=2, max_size=4
+        st.integers(1, FEW + 1) | st.integers(1, 40) | st.integers(1, 200), min_size=2, max_size=4
     ).map(tuple),
     n=st.integers(1, 20) | st.integers(1, 300),
     batch_size=st.integers(1, 20) | st.integers(1, 300),
@@ -110,8 +110,8 @@ def check(
     global AT_THE_START
     rng, near, AT_THE_START = np.random.RandomState(seed), NEAR[dtype], at_the_start
     _threads.count, network._PIECE_SECONDS = lambda: threads, at_a_time
-    _panels._BY_LAYERS = _panels._BY_LAYERS_LAYER = 0 if by_layers else 10**9
-    _panels._GROUP_ROWS, _panels._NO_COPY, _panels._BY_ROWS = group_rows, 10**6 if copied else 0, by_rows
+    _plan._BY_LAYERS = _plan._BY_LAYERS_LAYER = 0 if by_layers else 10**9
+    _plan._GROUP_ROWS, _panels._NO_COPY, _plan._BY_ROWS = group_rows, 10**6 if copied else 0, by_rows
     ours = MLP(layer_units, activations[: len(layer_units) - 2], output, dtype, sparse=density is not None)
     ours.initialize(rng)
     X, Y = draw_data(rng, layer_units, output, n)
@@ -147,22 +147,22 @@ def check(
         few = ours.predict_with(X[:5], *matrices, finite=True)
         assert few.tobytes() == ours.predict(X[:5], finite=True).tobytes() == ours.predict(X)[:5].tobytes()
 
-    groups = ours.panels.groups(min(batch_size, n))
+    groups = ours.plan.groups(min(batch_size, n))
     cases = {
-        "few outputs": layer_units[-1] <= kernels.FEW,
-        "a few units inside": min(layer_units[1:-1], default=99) <= kernels.FEW,
+        "few outputs": layer_units[-1] <= FEW,
+        "a few units inside": min(layer_units[1:-1], default=99) <= FEW,
         "several panels": max(layer_units) > ours.panels.panel,
-        "no copy": len(layer_units) > 2 and (ours.panels.layout[2:, kernels.COPY] < 0).any(),
-        "a few rows, shared": density is None and max(layer_units[1:]) >= row.SHARED * threads > row.SHARED,
-        "transposed": ours.panels.layout[:, kernels.TRANSPOSED].any(),
+        "no copy": len(layer_units) > 2 and (ours.panels.layout["copy"][2:] < 0).any(),
+        "a few rows, shared": density is None and max(layer_units[1:]) >= passes.SHARED * threads > passes.SHARED,
+        "transposed": ours.panels.layout["transposed"].any(),
         "groups": density is None and groups > 1,
-        "shared by layers": density is None and by_layers and threads > 1 and ours.panels.by_layers(batch_size),
+        "shared by layers": density is None and by_layers and threads > 1 and ours.plan.by_layers(batch_size),
         "sparse": density is not None,
         "sparse, shared by layers": density is not None and 1 < threads <= -(-layer_units[1] // ours.panels.panel),
         "one row": n == 1,
         "batches of one row": batch_size == 1,
         "weights": weighted,
-        "X read in place": density is None and ours.panels.in_place(ours.dtype, data.x[2] == 1, groups > 1) > 0,
+        "X read in place": density is None and ours.plan.in_place(ours.dtype, data.x[2] == 1, groups > 1) > 0,
         "logistic regression": len(layer_units) == 2 and output == "logistic",
     }
     SEEN.update(name for name, is_so in cases.items() if is_so)
@@ -175,7 +175,7 @@ def check_many(count, seed):
     network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = network._ROW_IN_PARALLEL = 0
     checks = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))(check)
     hypothesis.seed(seed)(checks)()
-    assert SEEN["all"] >= count and len(SEEN) == 15 + _panels._IN_PLACE
+    assert SEEN["all"] >= count and len(SEEN) == 15 + _plan._IN_PLACE
 
 
 CASES = [(300, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]

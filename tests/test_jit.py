@@ -23,7 +23,7 @@ from test_tile import TESTS, run_code
 
 import fastmlp
 from fastmlp import MLPRegressor
-from fastmlp.compiled import jit, kernels, session
+from fastmlp.compiled import dense, jit, passes, session
 from fastmlp.compiled.signals import Signals
 
 PACKAGE = pathlib.Path(fastmlp.__file__).resolve().parent
@@ -91,11 +91,11 @@ def test_package_without_files_of_source(make, tmp_path):
         assert where.startswith(path) and found == expected
         assert (compiled > 0) == (process == 0)
     if make is bytecode:  # another number in one of its functions, and what is on disk no longer counts
-        module = PACKAGE / "compiled" / "kernels.py"
-        changed = tmp_path / "kernels.py"
-        changed.write_text(module.read_text().replace("IDENTITY, ", "IDENTITY , ") + "\nCHANGED = 12345\n")
+        module = PACKAGE / "compiled" / "dense.py"
+        changed = tmp_path / "dense.py"
+        changed.write_text(module.read_text() + "\nCHANGED = 12345\n")
         subprocess.run([sys.executable, "-m", "compileall", "-q", "-b", changed], check=True)
-        shutil.copy(tmp_path / "kernels.pyc", pathlib.Path(path, "fastmlp", "compiled", "kernels.pyc"))
+        shutil.copy(tmp_path / "dense.pyc", pathlib.Path(path, "fastmlp", "compiled", "dense.pyc"))
         assert eval(run(FIT, path, **cache).stdout)[2] > 0
 
 
@@ -406,7 +406,7 @@ def fork_while_compiling(expected, moments, patience):
 
     def child(seconds):
         time.sleep(seconds)
-        found.append((fork(lambda: fit_in_a_child(expected, before)), kernels.epoch._loaded != set()))
+        found.append((fork(lambda: fit_in_a_child(expected, before)), passes.epoch._loaded != {}))
 
     threads = [threading.Thread(target=child, args=(seconds,)) for seconds in moments]
     for thread in threads:
@@ -436,8 +436,8 @@ def fork_while_others_compile(expected):
 
     def children():
         found.append(fork(lambda: FINE if loss() == expected else 1))
-        kernels.predict._loaded.clear()
-        kernels.epoch._loaded.clear()
+        passes.predict._loaded.clear()
+        passes.epoch._loaded.clear()
         found.append(fork(lambda: fit_in_a_child(expected, before)))
 
     before = [getattr(owner, name) for owner, name in CHANGES], sys.getswitchinterval(), signal.getsignal(signal.SIGINT)
@@ -459,12 +459,18 @@ def run_python_for_forks(code, folder):
     run("import warnings; warnings.simplefilter('ignore'); " + code, NUMBA_CACHE_DIR=str(folder))
 
 
-# ---- variants ---------------------------------------------------------------------------------------------------
+# ---- names and variants -----------------------------------------------------------------------------------------
+
+
+def test_kernels_have_names_of_their_own():
+    """Which are their symbols and their files."""
+    names = [kernel.name for kernel in jit._kernels if kernel.function.__module__.startswith("fastmlp.")]
+    assert len(names) > 40 and len(set(names)) == len(names)
 
 
 def test_variant_of_a_name_that_is_not_used():
     with pytest.raises(ValueError, match="no_such_kernel"):
-        jit.variant(kernels.piece, "_other", no_such_kernel=len, forward_rows=kernels.forward_rows)
+        jit.variant(passes.rows_pass, "_other", no_such_kernel=len, forward_rows=dense.forward_rows)
 
 
 # ---- what is said -----------------------------------------------------------------------------------------------
@@ -472,7 +478,7 @@ def test_variant_of_a_name_that_is_not_used():
 TELLING = """
 import logging, sys
 import fastmlp
-from fastmlp.compiled import jit, kernels
+from fastmlp.compiled import jit, passes
 jit._TELL_AFTER = 0.1
 """
 LINE = "fastmlp: compiling kernels for float64, once on this machine: this takes some seconds\n"
@@ -482,7 +488,7 @@ def test_first_compilation_says_so(tmp_path):
     """Once, to stderr, while it lasts; the next process, which finds the kernels, says nothing."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     code = """
-logging.getLogger("fastmlp").addFilter(lambda record: not kernels.epoch._loaded or sys.exit("too late"))
+logging.getLogger("fastmlp").addFilter(lambda record: not passes.epoch._loaded or sys.exit("too late"))
 """
     assert run(TELLING + code + FIT, **cache).stderr == LINE
     assert run(TELLING + FIT, **cache).stderr == ""

@@ -14,8 +14,9 @@ from sklearn.utils.fixes import parse_version
 from test_estimators import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, run_python, state
 
 import fastmlp
-from fastmlp import training
-from fastmlp.compiled import kernels
+from fastmlp import lbfgs
+from fastmlp.compiled import passes
+from fastmlp.compiled.records import JOB
 from fastmlp.network import MLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -26,9 +27,9 @@ LBFGS = {"solver": "lbfgs", "max_iter": 5}
 def test_flatten_and_unflatten_are_inverse():
     """Weights of all layers come before biases; the parts are views."""
     weights, biases = [np.arange(6.0).reshape(2, 3), np.arange(3.0).reshape(3, 1)], [np.ones(3), np.full(1, 7.0)]
-    flat = training.flatten(weights, biases)
+    flat = lbfgs.flatten(weights, biases)
     assert flat.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 1, 1, 1, 7]
-    parts = sum(training.unflatten(flat, [(2, 3), (3, 1)]), [])
+    parts = sum(lbfgs.unflatten(flat, [(2, 3), (3, 1)]), [])
     assert all(np.array_equal(part, array) for part, array in zip(parts, weights + biases, strict=True))
     assert all(np.shares_memory(part, flat) for part in parts)
 
@@ -42,31 +43,33 @@ def test_gradient_is_that_of_the_loss(activation, output):
     network.initialize(rng)
     y = {"softmax": LABELS % 2, "identity": X[:, 0]}.get(output, np.column_stack([LABELS % 2, LABELS > 0]))
     data = network.data(X, y, rng.uniform(0.5, 2, len(X)))
-    flat = training.flatten(network.weights, network.biases)
-    _, gradient = training.loss_and_gradient(flat, network, data, 0.1)
+    flat = lbfgs.flatten(network.weights, network.biases)
+    _, gradient = lbfgs.loss_and_gradient(flat, network, data, 0.1)
     for i in range(len(flat)):
         step = np.eye(len(flat))[i] * 1e-6
-        above, below = (training.loss_and_gradient(flat + s, network, data, 0.1)[0] for s in (step, -step))
+        above, below = (lbfgs.loss_and_gradient(flat + s, network, data, 0.1)[0] for s in (step, -step))
         assert gradient[i] == pytest.approx((above - below) / 2e-6, abs=1e-7)
-    assert training.flatten(network.weights, network.biases).tolist() == (flat - step).tolist()
+    assert lbfgs.flatten(network.weights, network.biases).tolist() == (flat - step).tolist()
 
 
 def test_one_call_of_the_kernels_for_all_rows(monkeypatch):
     """Each evaluation is one batch of all rows, on all threads where it is large; the workspace is given back."""
-    calls, epoch = [], kernels.epoch
+    calls, epoch, prepare = [], passes.epoch, passes.epoch.prepare
     names = inspect.signature(epoch.dispatcher.py_func).parameters
 
     def counted(*args):
-        calls.append(dict(zip(names, args, strict=True)))
+        call = dict(zip(names, args, strict=True))
+        (job,) = call["words"].view(JOB.dtype)
+        calls.append((len(call["order"]), int(job["batch_size"]), int(job["threads"])))
         return epoch(*args)
 
-    monkeypatch.setattr(kernels, "epoch", counted)
+    counted.prepare = prepare
+    monkeypatch.setattr(passes, "epoch", counted)
     monkeypatch.setattr("fastmlp._threads.count", lambda: 2)
     rows = np.random.RandomState(0).normal(size=(700, 40))
     model = make("MLPRegressor", solver="lbfgs", hidden_layer_sizes=(50,), max_iter=3).fit(rows, rows[:, 0])
     assert model.n_iter_ == 3 and 3 < len(calls) < 10
-    asked = [(len(call["order"]), call["batch_size"], call["job"][kernels.THREADS]) for call in calls]
-    assert set(asked) == {(700, 700, 2)}
+    assert set(calls) == {(700, 700, 2)}
     assert not model._network._spare
 
 

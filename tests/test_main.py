@@ -12,7 +12,7 @@ from numba.core.caching import NullCache
 
 import fastmlp
 from fastmlp import __main__ as program
-from fastmlp.compiled import kernels
+from fastmlp.compiled import passes
 from fastmlp.compiled.tile import ROWS, VECS, VECTOR_BITS
 
 ROOT = Path(fastmlp.__file__).resolve().parents[1]
@@ -241,5 +241,5 @@ def test_info_tells_how_many_threads_are_used():
 
 
 def test_info_without_a_cache(monkeypatch):
-    monkeypatch.setattr(kernels.epoch.dispatcher, "_cache", NullCache())
+    monkeypatch.setattr(passes.epoch.dispatcher, "_cache", NullCache())
     assert program.cache().startswith("none: ")

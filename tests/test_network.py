@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code, run_python
 
-from fastmlp import _panels, _threads, network, training
-from fastmlp.compiled import kernels
+from fastmlp import _panels, _plan, _threads, network, training
 from fastmlp.compiled.tile import VECS, lanes_of
 from fastmlp.network import MLP, NotFiniteError
-from fastmlp.training import SGD, Adam, History
+from fastmlp.optimizers import SGD, Adam
+from fastmlp.training import History
 
 HIDDEN = ["identity", "logistic", "tanh", "relu"]
 OUTPUTS = ["softmax", "logistic", "identity", "exp"]
@@ -263,16 +263,16 @@ def test_all_weights_are_trained(dtype):
     that has fewer panels of inputs than of units."""
     panel = lanes_of(np.dtype(dtype)) * VECS
     for layer_units in (panel, 1000, 20), (20, 1000, panel, 3), (9, panel + 1), (panel, panel + 1, 1), (4, 1):
-        panels = draw_network(np.random.RandomState(0), layer_units, dtype=dtype).panels
-        every_way = product([1, 2, 3, 4, 64], [False, True], [panels.costs, panels.step_costs])
+        plan = draw_network(np.random.RandomState(0), layer_units, dtype=dtype).plan
+        every_way = product([1, 2, 3, 4, 64], [False, True], [plan.costs, plan.step_costs])
         for threads, by_layers, costs in every_way:
-            items, shares = panels.shares(threads, by_layers, costs)
-            assert sorted(map(tuple, items)) == sorted(map(tuple, panels.items))
+            items, shares = plan.shares(threads, by_layers, costs)
+            assert sorted(map(tuple, items)) == sorted(map(tuple, plan.items))
             assert (shares[0], shares[-1], len(shares)) == (0, len(items), threads + 1)
     rng = np.random.RandomState(0)
     networks = (draw_network(rng, (n, 1001, 20), dtype=dtype) for n in range(1, 100))
-    ours = next(ours for ours in networks if ours.panels.layout[1, kernels.TRANSPOSED])
-    assert ours.panels.by_layers(4)
+    ours = next(ours for ours in networks if ours.panels.layout["transposed"][1])
+    assert ours.plan.by_layers(4)
     X, Y = draw_data(rng, ours.layer_units, "softmax", 4)
     _, dW, db = ours.gradients(ours.data(X, Y))
     _, expected_dW, expected_db = Twin(ours).gradients(X, Y)
@@ -481,8 +481,8 @@ def test_what_is_read_in_place_is_what_would_be_copied(hidden, threads, dtype, m
             predictions = ours.predict(memory).tobytes(), ours.predict(memory, order).tobytes()
             parameters.append((losses, ours.parameters.tobytes(), predictions))
         assert parameters.count(parameters[0]) == len(parameters)
-        columns += ours.panels.in_place(ours.dtype, True, ours.panels.groups(batch_size) > 1)
-    assert (columns > 0) == _panels._IN_PLACE
+        columns += ours.plan.in_place(ours.dtype, True, ours.plan.groups(batch_size) > 1)
+    assert (columns > 0) == _plan._IN_PLACE
 
 
 @dtypes

@@ -32,9 +32,8 @@ from test_network import (
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
 from fastmlp import _threads, network
-from fastmlp.compiled import kernels
 from fastmlp.network import MLP
-from fastmlp.training import SGD, Adam
+from fastmlp.optimizers import SGD, Adam
 
 
 def draw_network(rng, layer_units, activation="tanh", output="softmax", dtype=np.float64, sparse=True):
@@ -365,7 +364,7 @@ def test_an_optimizer_goes_on_with_the_other_kind_of_rows():
             ours, optimizer = other, optimizer.copy_for(other)
             ours.train_epoch(ours.data(csr(dense) if kind else dense, Y), optimizer, 16)
         trained.append(ours)
-    assert [ours.panels.layout[1, kernels.TRANSPOSED] for ours in trained] == [0, 1, 0]
+    assert [ours.panels.layout["transposed"][1] for ours in trained] == [0, 1, 0]
     for other in trained[1:]:
         assert_near(other.weights + other.biases, trained[0].weights + trained[0].biases, np.float64)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import numba
 import numpy as np
@@ -19,19 +20,20 @@ class Caller:
     """A caller who trains batch after batch on two threads; what a batch takes is told in ticks."""
 
     def __init__(self):
-        self.job, self.team = np.zeros(team.job_size(2), np.int64), np.zeros(team.LINES, np.int64)
-        self.job[team.THREADS], self.job[team.TRIAL_IN], self.now, self.before = 2, team.FIRST_TRIAL, 0, 0
-        self.coming = 2
+        numbers = dict.fromkeys("hired solo time_solo time_helped".split(), 0)
+        self.job = types.SimpleNamespace(threads=2, trial_in=team.FIRST_TRIAL, **numbers)
+        self.team = types.SimpleNamespace(since=0, absence=0, lost=0)
+        self.now, self.before, self.coming = 0, 0, 2
 
     def train(self, batches, helped, alone):
         """How many of these batches are computed alone."""
         count = 0
         for _ in range(batches):
-            absent = self.now - self.team[team.SINCE] < self.team[team.ABSENCE]
-            hired = int(self.job[team.SOLO] == 0 and not absent)
+            absent = self.now - self.team.since < self.team.absence
+            hired = int(self.job.solo == 0 and not absent)
             helpers = hired * (self.coming == 0)  # they need some time to come the first time
             self.coming, time = max(0, self.coming - 1), helped if helpers else alone
-            self.now, self.job[team.HIRED], count = self.now + time, hired, count + 1 - helpers
+            self.now, self.job.hired, count = self.now + time, hired, count + 1 - helpers
             seen = helpers if helpers == self.before else -1
             team.keep_pace.py_func(self.job, self.team, time, seen, self.now)
             self.before = helpers
@@ -97,8 +99,8 @@ assert os.waitpid(child, 0)[1] == 0
 NOBODY = """
 class Dead(_threads._Team):
     def grow(self, workers):
-        self._array[team.WORKERS] = 1  # whom nothing wakes
-        self._array[team.LINES + team.LOCK] = _threads._new_lock()
+        self.record["worker_count"] = 1  # whom nothing wakes
+        self._workers[0]["lock"][0] = _threads._new_lock()
 ours = fit()
 _threads._current = Dead()
 assert fit() == ours

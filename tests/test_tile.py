@@ -22,6 +22,7 @@ from numba import njit
 
 from fastmlp.compiled import tile
 from fastmlp.compiled.tile import (
+    FUSED,
     ROWS,
     VECS,
     address,
@@ -30,8 +31,10 @@ from fastmlp.compiled.tile import (
     atomic_replace,
     column,
     column_sum,
+    eps,
     exp,
     first_of,
+    gather,
     give_way,
     lanes,
     lanes_of,
@@ -47,9 +50,7 @@ from fastmlp.compiled.tile import (
     number,
     outer,
     pause,
-    pick,
     pointer,
-    precision,
     row_max,
     row_sum,
     row_totals,
@@ -134,14 +135,14 @@ def test_lanes_number_pointer_and_skip(dtype):
 
 
 @dtypes
-def test_addresses_and_precision(dtype):
-    """`address` is NumPy's, `memory` makes the numbers of it again, `precision` is the machine epsilon as float64."""
+def test_addresses_and_eps(dtype):
+    """`address` is NumPy's, `memory` makes the numbers of it again, `eps` is the machine epsilon as float64."""
 
     @njit
     def use(x, found):
         p = pointer(x)
         memory(p, address(x) + 8)[0] = number(p, 7)
-        found[0] = precision(p)
+        found[0] = eps(p)
         return address(x[1:])
 
     x, found = counting(4, dtype), np.zeros(1)
@@ -407,7 +408,7 @@ def test_products_round_once_where_the_processor_can(dtype):
     x, y = np.full(width, 1 + eps, dtype), np.full(width, 1 - eps, dtype)
     tile, found = np.full((2, width), -1, dtype)
     run(tile, x, y, found)
-    assert_same(tile, np.full(width, -(eps**2) if tile.FUSED else 0, dtype))
+    assert_same(tile, np.full(width, -(eps**2) if FUSED else 0, dtype))
     assert_same(found, tile)
 
 
@@ -689,12 +690,12 @@ def test_columns_go_in_and_out(dtype):
 
 
 @dtypes
-def test_pick(dtype):
+def test_gather(dtype):
     """Rows in any order; zeros from `count` on, and no row or number of the order beyond it is read."""
 
     @njit
     def run(x, stride, offset, order, start, count, y):
-        store(pick(pointer(x), stride, offset, pointer(order), start, count), pointer(y), 0, 0)
+        store(gather(pointer(x), stride, offset, pointer(order), start, count), pointer(y), 0, 0)
 
     x, order = counting(40, dtype), np.random.RandomState(0).permutation(10)
     for stride, offset, start, count in product([0, 1, 4], [0, 3], [0, 2], range(1, ROWS + 3)):

@@ -7,6 +7,8 @@ of numbers. An `entry` is what Python calls, and `inlined` is for what disappear
 All kernels and entries are kept in Numba's cache on disk, under a key that holds the source of all of them.
 """
 
+import dis
+import functools
 import inspect
 import logging
 import os
@@ -80,10 +82,16 @@ def _named(function, name, **others):
     return copy
 
 
+@functools.cache
+def _globals_of(function):
+    """What a function uses under names of its module. In `job.passes` that is `job` alone."""
+    names = {one.argval for one in dis.get_instructions(function) if one.opname == "LOAD_GLOBAL"}
+    return {name: function.__globals__.get(name) for name in sorted(names)}
+
+
 def _kernels_in(function):
     """The kernels that a function calls, itself or in what is inlined into it."""
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
+    for value in _globals_of(function).values():
         if isinstance(value, Kernel):
             yield value
         elif isinstance(value, _Address):
@@ -146,7 +154,7 @@ class Kernel:
     def __init__(self, function, types_of_names):
         self.name, self.function, self.types_of_names = function.__name__, function, types_of_names
         self._types = [types_of_names.get(name, types.int64) for name in inspect.signature(function).parameters]
-        self._dispatcher, self._loaded = None, set()
+        self._dispatcher, self._loaded = None, {}
         _kernels.append(self)
         kernel = self
 
@@ -172,7 +180,7 @@ class Kernel:
         return {ours.dtype: given.dtype for ours, given in zip(self._types, args, strict=True) if _is_open(ours)}
 
     def _resolved(self, bound):
-        return [types.CPointer(bound[t.dtype]) if _is_open(t) else t for t in self._types]
+        return [_of(t, bound[t.dtype]) if _is_open(t) else t for t in self._types]
 
     def _symbol(self, bound):
         return ".".join(["fastmlp", SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
@@ -187,7 +195,7 @@ class Kernel:
 
         Raises `session.Interrupted` when it is time to answer a signal: the next call goes on from there.
         """
-        bound = {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}
+        bound = self._own(bound)
         symbol = self._symbol(bound)
         if symbol in self._loaded:
             return
@@ -205,14 +213,21 @@ class Kernel:
         if signals.came:
             raise session.Interrupted
 
+    def _own(self, bound):
+        return {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}
+
+    def machine_code(self, bound):
+        """The address at which it has been loaded."""
+        return self._loaded[self._symbol(self._own(bound))]
+
     def forget(self):
         """What was compiled, but not all the way to machine code."""
         self._dispatcher = None
 
     def _link(self, symbol, compiled):
         """Give the machine code its symbol: callers can be loaded from then on."""
-        llvm.add_symbol(symbol, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
-        self._loaded.add(symbol)
+        self._loaded[symbol] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        llvm.add_symbol(symbol, self._loaded[symbol])
 
 
 class _Address:
@@ -235,7 +250,12 @@ class _Address:
 
 
 def _is_open(t):
-    return isinstance(t, types.CPointer) and isinstance(t.dtype, types.Dummy)
+    """Whether it is memory, or a record, for numbers of a type that is not said yet."""
+    return isinstance(getattr(t, "dtype", None), types.Dummy)
+
+
+def _of(t, dtype):
+    return types.CPointer(dtype) if isinstance(t, types.CPointer) else t.record.of(dtype)
 
 
 def kernel(types_of_names, name=None):
@@ -261,29 +281,36 @@ class Entry:
 
     def forget(self):
         """What was compiled."""
-        self.dispatcher, self._loaded = _cached(self.function, **self._options), set()
+        self.dispatcher, self._loaded = _cached(self.function, **self._options), {}  # by dtypes: None, and kernels
 
-    def prepare(self, *args):
-        """Compile or load what a call with such arguments runs, if this has not been done."""
+    def prepare(self, *args, kernels=()):
+        """Compile or load what a call with such arguments runs, if this has not been done.
+
+        Kernels that it will call by their addresses, too; return these.
+        """
         dtypes = tuple([args[i].dtype for i in self._positions])
-        while dtypes not in self._loaded:
+        while not self._loaded.get(dtypes, set()).issuperset([None, *kernels]):
             session.check()
             signals = Signals()
             try:
-                self._load(dtypes, args, signals)
+                self._load(dtypes, args, kernels, signals)
             finally:
                 signals.answer()
+        return [kernel.machine_code(self._bound(dtypes)) for kernel in kernels]
 
-    def _load(self, dtypes, args, signals):
+    def _bound(self, dtypes):
+        return {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
+
+    def _load(self, dtypes, args, kernels, signals):
         """As far as it goes without an answer to a signal, or with what we change of Numba if this does not work."""
-        bound = {t: numba.from_dtype(dtype) for t, dtype in zip(self._open, dtypes, strict=True)}
+        bound = self._bound(dtypes)
         try:
             with session.compiling(self._vectorize, signals):
-                for kernel in self._kernels:
+                for kernel in [*kernels, *self._kernels]:
                     kernel.load(bound, signals)
                 self.dispatcher.compile(tuple(map(numba.typeof, args)))
                 session.line.wait()
-                self._loaded.add(dtypes)
+                self._loaded.setdefault(dtypes, {None}).update(kernels)
         except session.Failed as failed:
             with session.lock:
                 if not session.give_up(failed):
@@ -317,7 +344,7 @@ def variant(value, suffix, **others):
             return value
         if value not in made:
             function = value.py_func if compiled else value.function
-            used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+            used = _globals_of(function)
             unused.difference_update(used)
             changed = {name: others.get(name) or vary(old) for name, old in used.items()}
             changed = {name: new for name, new in changed.items() if new is not used[name]}

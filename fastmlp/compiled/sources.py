@@ -5,7 +5,8 @@ import importlib.util
 import types
 
 _MODULES = (
-    "jit", "kernels", "llvm_thread", "numba_cache", "numba_hooks", "row", "session", "shuffle", "sparse", "team", "tile"
+    "activations", "dense", "jit", "llvm_thread", "losses", "numba_cache", "numba_hooks", "passes", "records", "row",
+    "session", "shuffle", "sparse", "storage", "team", "tile", "updates"
 )  # fmt: skip
 
 

@@ -11,14 +11,15 @@ pass is over when all its pieces are done, whoever did them; so a thread that co
 two pieces, holds up no pass. At the end of a job, and when helpers are sent away, the caller waits for those who have
 come. Piece 0 is the caller's alone: he keeps the books in it. The results do not depend on who does which piece.
 
-`team` is an array that outlives all jobs: how many workers there are and how many threads compute, then a line for
-each worker. A worker's line holds its state (free, taken, asleep, or the job that it is offered: the address, plus the
-number of the thread that it would be) and its lock, one of CPython's, on which it sleeps.
+The records TEAM and its WORKERs outlive all jobs.
 """
 
 from fastmlp.compiled import jit
 from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.records import JOB_ALIGNMENT, job_at, team_at
+from fastmlp.compiled.storage import kernel
 from fastmlp.compiled.tile import (
+    CACHE_LINE,
     TICKS_A_SECOND,
     acquire,
     address_of,
@@ -27,35 +28,14 @@ from fastmlp.compiled.tile import (
     atomic_replace,
     call,
     give_way,
-    memory,
     pause,
-    pointer,
     release,
     skip,
     ticks,
 )
 
-# places in `team`, on cache lines of their own: how many workers there are; how many threads of callers with helpers
-# compute; since when callers do without helpers, and for how long, and what time they have lost by them (see
-# `keep_pace`); the workers' lines, and how long each is
-WORKERS, ACTIVE, SINCE, ABSENCE, LOST, LINES, LINE = 0, 8, 16, 17, 18, 24, 8
-# in a worker's line: its state, its lock
-STATE, LOCK = 0, 1
 # states of a worker; what is greater is an offer
 FREE, TAKEN, ASLEEP = range(3)
-# a job lies at a multiple of this, so that an offer can name the thread too; more threads than that there are not
-JOB_ALIGNMENT = 4096
-# first columns of a job: where the team is, the kernel that does a thread's part, and what this is called with; how
-# many threads it is cut for, and how many passes it has; how many helpers the caller has asked, and whether they shall
-# leave; then what `keep_pace` keeps: for how many batches the caller wants none, in how many he will try how long a
-# batch takes him alone, how long it took, and how long with helpers
-(
-    TEAM_AT, WORK_AT, X_GIVEN, P_GIVEN, THREADS, PASSES, HIRED, LEAVE, SOLO, TRIAL_IN, TIME_ALONE, TIME_HELPED,
-    TEAM_COLUMNS,
-) = range(13)  # fmt: skip
-# on cache lines of their own: pieces done, helpers that are here, that are gone; a line for each thread: the pass whose
-# piece is to be begun next
-DONE, PRESENT, GONE, CLAIMS = 48, 56, 64, 72
 # how often a thread looks for what it waits for until it gives way, a worker until it sleeps, a thread until it takes
 # another one's piece
 SPINS, IDLE, PATIENCE = 2_000, 6_000, 100
@@ -64,11 +44,6 @@ FIRST_TRIAL, NEXT_TRIAL, TRIAL, LONG = 4, 500, 3, TICKS_A_SECOND // 2_000
 # How much time helpers may cost before the caller does without them, for how many times as long; and how much of what
 # they have gained counts against that, for each.
 SLACK, TIMES, CREDIT = TICKS_A_SECOND // 10_000, 64, TICKS_A_SECOND // 200
-
-
-def job_size(threads):
-    """How many numbers a job for so many threads has."""
-    return CLAIMS + LINE * threads
 
 
 # ---- workers ----------------------------------------------------------------------------------------------------
@@ -84,27 +59,27 @@ def wait(spins):
 
 
 @jit.entry({})
-def serve(team_, worker):
-    """What a worker does for as long as the process lives."""
-    team, spins = pointer(team_), 0
-    line = skip(team, LINES + worker * LINE)
+def serve(team_words, w):
+    """What worker w does for as long as the process lives."""
+    team, spins = team_at(team_words, None), 0
+    worker = team.workers[w]
     while True:
-        offer = atomic_load(line, STATE)
+        offer = atomic_load(worker.state, 0)
         if offer > ASLEEP:
-            if atomic_replace(line, STATE, offer, TAKEN):
+            if atomic_replace(worker.state, 0, offer, TAKEN):
                 p = offer % JOB_ALIGNMENT
-                job = memory(team, offer - p)
-                atomic_add(job, PRESENT, 1)
-                call(job[WORK_AT], job, p, job[X_GIVEN], job[P_GIVEN])
-                atomic_add(job, PRESENT, -1)
-                atomic_add(job, GONE, 1)  # now the job may be gone, too
-                atomic_replace(line, STATE, TAKEN, FREE)
+                job = job_at(offer - p, None)
+                atomic_add(job.present, 0, 1)
+                call(job.work, (job, p, job.X))
+                atomic_add(job.present, 0, -1)
+                atomic_add(job.gone, 0, 1)  # now the job may be gone, too
+                atomic_replace(worker.state, 0, TAKEN, FREE)
             spins = 0
         elif spins < IDLE:
             wait(spins)
             spins += 1
-        elif atomic_replace(line, STATE, FREE, ASLEEP):
-            acquire(line[LOCK])
+        elif atomic_replace(worker.state, 0, FREE, ASLEEP):
+            acquire(worker.lock[0])
             spins = 0
 
 
@@ -117,46 +92,47 @@ def hire(job):
 
     The threads of all callers with helpers are together not to be more than this one's job has.
     """
-    team, wanted, w = memory(job, job[TEAM_AT]), job[THREADS] - 1, 0
-    job[HIRED] = job[LEAVE] = 0
-    while w < team[WORKERS] and job[HIRED] < wanted and atomic_load(team, ACTIVE) < job[THREADS]:
-        line = skip(team, LINES + w * LINE)
-        state, offer = atomic_load(line, STATE), address_of(job) + job[HIRED] + 1
-        if (state == FREE or state == ASLEEP) and atomic_replace(line, STATE, state, offer):
-            atomic_add(team, ACTIVE, 1)
-            job[HIRED] += 1
+    team, wanted, w = job.team, job.threads - 1, 0
+    job.hired = job.leave[0] = 0
+    while w < team.worker_count and job.hired < wanted and atomic_load(team.active, 0) < job.threads:
+        worker = team.workers[w]
+        state, offer = atomic_load(worker.state, 0), address_of(job) + job.hired + 1
+        if (state == FREE or state == ASLEEP) and atomic_replace(worker.state, 0, state, offer):
+            atomic_add(team.active, 0, 1)
+            job.hired += 1
             if state == ASLEEP:
-                release(line[LOCK])
+                release(worker.lock[0])
         w += 1
 
 
 @inlined
 def dismiss(job):
     """Take back what nobody has come for; wait for those who have begun, until they are done."""
-    team, came, w, spins = memory(job, job[TEAM_AT]), job[HIRED], 0, 0
-    atomic_replace(job, LEAVE, 0, 1)
-    while w < team[WORKERS] and job[HIRED] > 0:
-        line = skip(team, LINES + w * LINE)
-        offer = atomic_load(line, STATE)
-        if address_of(job) < offer < address_of(job) + JOB_ALIGNMENT and atomic_replace(line, STATE, offer, FREE):
+    team, came, w, spins = job.team, job.hired, 0, 0
+    atomic_replace(job.leave, 0, 0, 1)
+    while w < team.worker_count and job.hired > 0:
+        worker = team.workers[w]
+        offer = atomic_load(worker.state, 0)
+        ours = address_of(job) < offer < address_of(job) + JOB_ALIGNMENT
+        if ours and atomic_replace(worker.state, 0, offer, FREE):
             came -= 1
         w += 1
-    while atomic_load(job, GONE) < came:
+    while atomic_load(job.gone, 0) < came:
         wait(spins)
         spins += 1
-    atomic_add(job, GONE, -came)
-    atomic_add(team, ACTIVE, -job[HIRED])
-    job[HIRED] = 0
+    atomic_add(job.gone, 0, -came)
+    atomic_add(team.active, 0, -job.hired)
+    job.hired = 0
 
 
 @inlined
 def hire_or_dismiss(job):
     """Between two passes: as the pace is that the caller keeps."""
-    team = memory(job, job[TEAM_AT])
-    wanted = job[SOLO] == 0 and not 0 <= ticks() - team[SINCE] < team[ABSENCE]  # clocks may be set back
-    if wanted and job[HIRED] == 0:
+    team = job.team
+    wanted = job.solo == 0 and not 0 <= ticks() - team.since < team.absence  # clocks may be set back
+    if wanted and job.hired == 0:
         hire(job)
-    elif job[HIRED] > 0 and not wanted:
+    elif job.hired > 0 and not wanted:
         dismiss(job)
 
 
@@ -173,43 +149,43 @@ def keep_pace(job, team, time, helpers, now):
     all threads take together. Of several times the shortest counts, but older ones less and less: stalls are left out.
     """
     if helpers == 0:
-        job[TIME_ALONE] = min(time, job[TIME_ALONE] + job[TIME_ALONE] // 16) if job[TIME_ALONE] > 0 else time
-    elif helpers == job[HIRED]:
-        job[TIME_HELPED] = min(time, job[TIME_HELPED] + job[TIME_HELPED] // 16) if job[TIME_HELPED] > 0 else time
-    if job[HIRED] > 0:
-        alone = job[TIME_ALONE] if job[TIME_ALONE] > 0 else job[THREADS] * job[TIME_HELPED]
-        if alone > 0:
-            lose(job, team, time - alone, TRIAL * alone, now)
-        job[TRIAL_IN] -= 1
-        if 0 < job[TIME_HELPED] and job[TRIAL_IN] <= (0 if job[TIME_HELPED] < LONG else -NEXT_TRIAL * job[THREADS]):
-            job[SOLO], job[TRIAL_IN], job[TIME_ALONE] = TRIAL, NEXT_TRIAL * job[THREADS], 0
-    elif job[SOLO] > 0:
-        job[SOLO] -= 1
+        job.time_solo = min(time, job.time_solo + job.time_solo // 16) if job.time_solo > 0 else time
+    elif helpers == job.hired:
+        job.time_helped = min(time, job.time_helped + job.time_helped // 16) if job.time_helped > 0 else time
+    if job.hired > 0:
+        solo = job.time_solo if job.time_solo > 0 else job.threads * job.time_helped
+        if solo > 0:
+            lose(job, team, time - solo, TRIAL * solo, now)
+        job.trial_in -= 1
+        if 0 < job.time_helped and job.trial_in <= (0 if job.time_helped < LONG else -NEXT_TRIAL * job.threads):
+            job.solo, job.trial_in, job.time_solo = TRIAL, NEXT_TRIAL * job.threads, 0
+    elif job.solo > 0:
+        job.solo -= 1
 
 
 @inlined
 def lose(job, team, time, more, now):
     """Helpers have cost this time; if that is too much (SLACK and `more`), do without them for a while."""
-    lost = max(team[LOST] + time, -CREDIT * (job[THREADS] - 1))
+    lost = max(team.lost + time, -CREDIT * (job.threads - 1))
     if lost > SLACK + more:
-        team[SINCE], team[ABSENCE], lost = now, TIMES * lost, 0
-    team[LOST] = lost
+        team.since, team.absence, lost = now, TIMES * lost, 0
+    team.lost = lost
 
 
 @inlined
 def begin(job):
     """Before the first pass of a job: nothing is done, and this thread computes."""
-    job[HIRED] = job[DONE] = 0
-    for p in range(job[THREADS]):
-        job[CLAIMS + p * LINE] = 0
-    atomic_add(memory(job, job[TEAM_AT]), ACTIVE, 1)
+    job.hired = job.done[0] = 0
+    for p in range(job.threads):
+        job.claims[p * CACHE_LINE] = 0
+    atomic_add(job.team.active, 0, 1)
 
 
 @inlined
 def end(job):
     """After the last one."""
     dismiss(job)
-    atomic_add(memory(job, job[TEAM_AT]), ACTIVE, -1)
+    atomic_add(job.team.active, 0, -1)
 
 
 # ---- pieces of a pass -------------------------------------------------------------------------------------------
@@ -218,5 +194,42 @@ def end(job):
 @inlined
 def claim(job, p, s):
     """Whether piece p of pass s is this thread's to do: nobody has begun it."""
-    place = CLAIMS + p * LINE
-    return atomic_load(job, place) == s and atomic_replace(job, place, s, s + 1)
+    mine = skip(job.claims, p * CACHE_LINE)
+    return atomic_load(mine, 0) == s and atomic_replace(mine, 0, s, s + 1)
+
+
+# ---- what a thread does of a job --------------------------------------------------------------------------------
+
+
+@kernel
+def do_piece(job, s, p, X):
+    """Piece p of pass s, batch after batch: call the kernel that the order of passes names."""
+    one, start = job.passes[s % job.passes_a_batch], job.first_row + s // job.passes_a_batch * job.batch_size
+    call(one.kernel, (job, one.layer, p, start, min(job.batch_size, job.rows - start), X))
+
+
+@kernel
+def take_part(job, p, X):
+    """Thread p's piece of each pass, and those that nobody has begun."""
+    threads, passes, spins = job.threads, job.pass_count, 0
+    if threads == 1:
+        for s in range(passes):
+            do_piece(job, s, 0, X)
+        return
+    s = atomic_load(job.done, 0) // threads
+    while s < passes and (p == 0 or atomic_load(job.leave, 0) == 0):
+        if p == 0:
+            hire_or_dismiss(job)
+        if p == 0 or claim(job, p, s):
+            do_piece(job, s, p, X)
+            atomic_add(job.done, 0, 1)
+        spins, all_done = 0, threads * (s + 1)
+        while atomic_load(job.done, 0) < all_done and (p == 0 or atomic_load(job.leave, 0) == 0):
+            if spins >= PATIENCE or atomic_load(job.present, 0) == 0:
+                for q in range(1, threads):
+                    if claim(job, q, s):
+                        do_piece(job, s, q, X)
+                        atomic_add(job.done, 0, 1)
+            wait(spins)
+            spins += 1
+        s = max(s + 1, atomic_load(job.done, 0) // threads)

@@ -18,11 +18,19 @@ import operator
 import os
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    lower_getattr_generic,
+    lower_setattr_generic,
+    models,
+    register_model,
+)
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -524,19 +532,139 @@ def release(typingctx, lock):
 
 
 @intrinsic
-def call(typingctx, kernel, job, p, X, P):
-    """Call the kernel at this address: a thread's part of a job, with the addresses of X and P."""
-    arguments = (job, types.int64, job, job)  # as machine code, pointers are all the same
+def call(typingctx, kernel, arguments):
+    """Call the kernel at this address with a tuple of arguments; as machine code, pointers are numbers."""
 
     def codegen(context, builder, sig, args):
-        kernel, job, p, X, P = args
-        convention = context.call_conv
-        function = builder.inttoptr(kernel, convention.get_function_type(types.void, arguments).as_pointer())
-        X, P = (builder.inttoptr(address, job.type) for address in (X, P))
-        convention.call_function(builder, function, types.void, arguments, [job, p, X, P])
+        convention, kinds = context.call_conv, tuple(sig.args[1])
+        function = builder.inttoptr(args[0], convention.get_function_type(types.void, kinds).as_pointer())
+        given = [builder.extract_value(args[1], i) for i in range(len(kinds))]
+        convention.call_function(builder, function, types.void, kinds, given)
         return context.get_dummy_value()
 
-    return types.void(types.int64, job, types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, arguments), codegen
+
+
+# ---- records ----------------------------------------------------------------------------------------------------
+
+# types of fields, besides int64 and float64: numbers of the network's type; and a cache line of integers, which other
+# threads change by `atomic_add` and `atomic_replace`
+T, LINE = types.Dummy("T"), types.Dummy("line")
+CACHE_LINE = 8
+
+
+class Record:
+    """Fields with names, in 64-bit words: for kernels a type, `record.of(T)`, for Python a NumPy dtype, `record.dtype`.
+
+    A field is a number (int64, float64), memory (`types.CPointer`, of T too), other records, or a LINE.
+    """
+
+    def __init__(self, name, fields):
+        self.name, self.fields, self.places, self.size = name, fields, {}, 0
+        for field, kind in fields.items():
+            if kind is LINE:
+                self.size += -self.size % CACHE_LINE
+            self.places[field] = self.size
+            self.size += CACHE_LINE if kind is LINE else 1
+        if LINE in fields.values():
+            self.size += -self.size % CACHE_LINE
+        formats = {LINE: ("i8", (CACHE_LINE,)), types.float64: "f8"}
+        self.dtype = np.dtype(
+            {
+                "names": list(fields),
+                "formats": [formats.get(kind, "i8") for kind in fields.values()],
+                "offsets": [8 * place for place in self.places.values()],
+                "itemsize": 8 * self.size,
+            }
+        )
+
+    @property
+    def has_numbers(self):
+        """Whether it leads to numbers of type T."""
+        return any(
+            kind.has_numbers if isinstance(kind, Record) else kind == types.CPointer(T) for kind in self.fields.values()
+        )
+
+    def of(self, dtype=None):
+        """The type of such records in kernels for numbers of this type."""
+        return RecordType(self, dtype if self.has_numbers else None)
+
+
+class RecordType(types.Type):
+    """Numba's type of a record; its value is where it stands, so that `records[i]` is the i-th of those in a row."""
+
+    def __init__(self, record, dtype):
+        self.record, self.dtype = record, dtype
+        super().__init__(name=f"{record.name}({dtype})")
+
+    def field(self, name):
+        kind = self.record.fields.get(name)
+        if isinstance(kind, Record):
+            return kind.of(self.dtype)
+        if kind is LINE:
+            return types.CPointer(types.int64)
+        return types.CPointer(self.dtype) if kind == types.CPointer(T) else kind
+
+
+@register_model(RecordType)
+class RecordModel(models.PrimitiveModel):
+    def __init__(self, dmm, record):
+        super().__init__(dmm, record, INT64.as_pointer())
+
+
+@infer_getattr
+class RecordAttributes(AttributeTemplate):
+    key = RecordType
+
+    def generic_resolve(self, record, name):
+        return record.field(name)
+
+
+def _field(builder, record, value, name):
+    return builder.gep(value, [INT64(record.record.places[name])])
+
+
+@lower_getattr_generic(RecordType)
+def _get_field(context, builder, record, value, name):
+    place, kind = _field(builder, record, value, name), record.field(name)
+    if record.record.fields[name] is LINE:
+        return place
+    llvm_type = context.get_value_type(kind)
+    return builder.load(builder.bitcast(place, llvm_type.as_pointer()))
+
+
+@lower_setattr_generic(RecordType)
+def _set_field(context, builder, sig, args, name):
+    record, value = sig.args
+    place = _field(builder, record, args[0], name)
+    builder.store(args[1], builder.bitcast(place, context.get_value_type(value).as_pointer()))
+
+
+@infer_global(operator.getitem)
+class RecordItem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], RecordType):
+            return signature(args[0], args[0], types.int64)
+
+
+@lower_builtin(operator.getitem, RecordType, types.Integer)
+def _get_record(context, builder, sig, args):
+    return builder.gep(args[0], [builder.mul(args[1], INT64(sig.args[0].record.size))])
+
+
+def record_at(record):
+    """A function: the record that stands in an array or at an address, for numbers of the type that memory holds."""
+
+    @intrinsic
+    def at(typingctx, place, like):
+        def codegen(context, builder, sig, args):
+            if isinstance(sig.args[0], types.Integer):
+                return builder.inttoptr(args[0], INT64.as_pointer())
+            return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+        return record.of(getattr(like, "dtype", None))(place, like), codegen
+
+    return at
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------
@@ -573,26 +701,9 @@ def memory(typingctx, like, address):
     """The memory at an address, of the same numbers as some other."""
 
     def codegen(context, builder, sig, args):
-        return builder.inttoptr(args[1], args[0].type)
+        return builder.inttoptr(args[1], context.get_value_type(sig.return_type))
 
-    return like(like, types.int64), codegen
-
-
-def _memory_of(name, dtype):
-    """A function like `memory` for one type of numbers."""
-
-    def memory_of(typingctx, address):
-        def codegen(context, builder, sig, args):
-            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
-
-        return types.CPointer(dtype)(types.int64), codegen
-
-    memory_of.__name__, memory_of.__doc__ = name, f"The memory at an address, of {dtype}."
-    return intrinsic(memory_of)
-
-
-memory_of_int32 = _memory_of("memory_of_int32", types.int32)
-memory_of_float64 = _memory_of("memory_of_float64", types.float64)
+    return types.CPointer(like.dtype)(like, types.int64), codegen
 
 
 @intrinsic
@@ -608,10 +719,10 @@ def lanes(typingctx, memory):
 
 
 @intrinsic
-def precision(typingctx, memory):
+def eps(typingctx, memory):
     """The distance from 1 to the next number of the type that the memory holds."""
-    eps = ir.Constant(ir.DoubleType(), 2.0 ** -_MANTISSA[memory.dtype.bitwidth])
-    return types.float64(memory), lambda context, builder, sig, args: eps
+    distance = ir.Constant(ir.DoubleType(), 2.0 ** -_MANTISSA[memory.dtype.bitwidth])
+    return types.float64(memory), lambda context, builder, sig, args: distance
 
 
 @intrinsic
@@ -719,6 +830,18 @@ def _set_lanes(builder, tile, numbers):
 
 
 @intrinsic
+def two_columns(typingctx, like):
+    """Memory for two columns, until the function returns; each takes as many numbers as its vectors have."""
+    column = _column(like.dtype)
+
+    def codegen(context, builder, sig, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(column.vector, 2 * column.vecs))
+        return builder.bitcast(place, column.element.as_pointer())
+
+    return types.CPointer(like.dtype)(like), codegen
+
+
+@intrinsic
 def column(typingctx, memory, x):
     """A column of x, of the type that the memory holds."""
     column = _column(memory.dtype)
@@ -759,7 +882,7 @@ def store_column(typingctx, column, memory, start, stride):
 
 
 @intrinsic
-def pick(typingctx, memory, stride, offset, order, start, count):
+def gather(typingctx, memory, stride, offset, order, start, count):
     """column[r] = memory[order[start + r] * stride + offset] for r < count, else 0. Nothing else is read; count > 0."""
     column = _column(memory.dtype)
 

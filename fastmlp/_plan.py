@@ -1,0 +1,302 @@
+"""Who does what: work items, the threads' shares of them, groups of rows, the order of passes, and the arrays for it.
+
+A `Plan` looks at shapes alone. It writes the records that kernels read, and names the kernels that they call by their
+addresses: what a call does not need is not among them, and not compiled.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from fastmlp._panels import DTYPES, ITEM_ROWS, ITEMS, pad, zeros
+from fastmlp.compiled import passes
+from fastmlp.compiled.activations import KEPT
+from fastmlp.compiled.records import ITEM, JOB, JOB_ALIGNMENT, LAYER, NONZEROS, PASS
+from fastmlp.compiled.storage import BLOCK, CHUNK, FEW
+from fastmlp.compiled.team import FIRST_TRIAL
+from fastmlp.compiled.tile import CACHE_LINE, ROWS, VECS, lanes_of
+from fastmlp.compiled.updates import LOSS
+
+# Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
+_BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
+# A step costs as much as the gradient from so many rows.
+_STEP_ROWS = 64
+# From so many rows on a batch is too large for the caches: the pass over the weights takes them row by row, so that a
+# few columns of activations serve all panels of deltas, and not all of them each panel.
+_BY_ROWS = 1_024
+# X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
+# copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
+_IN_PLACE = ROWS >= 8
+# A batch is cut into at most so many groups, of at least so many rows.
+_GROUPS, _GROUP_ROWS = 16, 96
+
+
+def _check(rows, panels, lanes):
+    """What the kernels count on, for tiles of so many rows, and panels and vectors of these widths."""
+    for what, holds in {
+        "ROWS is a power of two, 2 or more": rows >= 2 and rows & rows - 1 == 0,
+        "a vector's lanes are a power of two": all(n & n - 1 == 0 for n in lanes),
+        "ROWS columns of activations lie in one panel": all(n % rows == 0 for n in panels),
+        "CHUNK is whole panels": all(CHUNK % n == 0 for n in panels),
+        "the gradient of a work item has room for CHUNK rows": rows <= ITEM_ROWS <= CHUNK,
+        "a work item is whole tiles, and a block of sparse rows a power of two": ITEM_ROWS & ITEM_ROWS - 1 == 0,
+        "BLOCK is whole tiles": BLOCK % rows == 0,
+        "FEW units lie in one panel": FEW <= min(panels),
+    }.items():
+        if not holds:
+            raise ImportError(f"fastmlp cannot compute on tiles of this shape: it does not hold that {what}.")
+
+
+_check(ROWS, [VECS * lanes_of(dtype) for dtype in DTYPES], [lanes_of(dtype) for dtype in DTYPES])
+
+
+@dataclasses.dataclass
+class Workspace:
+    """A job, and the arrays that it names, which live as long.
+
+    Attributes
+    ----------
+    job : numpy.void
+        The record JOB, to be read and written; `words` is the array of integers that is handed to an entry.
+    layers : ndarray of LAYER
+    A : ndarray
+        Activations.
+    arrays : list of ndarray
+        What else the job names.
+    links : list of (records, place, field, kernel)
+        Fields that are to hold the addresses of kernels.
+    nonzeros : ndarray of NONZEROS or None
+        Of sparse X.
+    rows_a_call : int
+        How many rows to train on until Python is to look whether somebody has pressed Ctrl-C.
+    """
+
+    words: np.ndarray
+    job: np.void
+    layers: np.ndarray
+    A: np.ndarray
+    arrays: list
+    links: list
+    nonzeros: np.ndarray | None = None
+    sorting: tuple = ()
+    rows_a_call: int = 0
+
+    def name_nonzeros(self, rows):
+        """Say where these sparse rows are, which must live as long as they are used."""
+        self.nonzeros["indptr"], self.nonzeros["indices"] = rows.indptr.ctypes.data, rows.indices.ctypes.data
+
+    def link(self, entry, *args):
+        """Compile or load what a call of the entry with these arguments runs, once."""
+        if self.links:
+            addresses = entry.prepare(*args, kernels=[kernel for *_, kernel in self.links])
+            for (records, place, field, _), address in zip(self.links, addresses, strict=True):
+                records[place][field] = address
+            self.links = []
+
+
+class Plan:
+    """How the kernels go about a network.
+
+    Parameters
+    ----------
+    panels : Panels
+    activations : sequence of Activation
+        Of each layer after the input.
+
+    Attributes
+    ----------
+    items : ndarray of ITEM
+        The pieces of the pass over the weights, in the order of memory.
+    costs, step_costs : ndarray of shape (n_items,)
+        What each piece costs, about: its gradient, in tiles' vectors; and its step alone, in numbers.
+    """
+
+    def __init__(self, panels, activations):
+        self.panels, self.activations, self.layer_units = panels, tuple(activations), panels.layer_units
+        self.layer_count = len(self.activations)
+        self.items, self.costs, self.step_costs = self._cut()
+
+    def __reduce__(self):
+        return Plan, (self.panels, self.activations)
+
+    def _cut(self):
+        """Work items, the costs of their gradients and those of their steps alone."""
+        panels, items, costs, step_costs = self.panels, [], [], []
+        for i, n, m in panels.stored():
+            copied = panels.layout["copy"][i] >= 0  # by whole tiles
+            for c in range(0, m, panels.panel):
+                columns = min(panels.panel, pad(m - c, panels.lanes))
+                rows = pad(min(max(1, panels.work // ITEMS // columns), ITEM_ROWS), ROWS)
+                if panels.sparse and i == 1:
+                    rows = panels.block
+                for k in range(0, n, rows):
+                    last = min(k + rows, n)
+                    items.append((i, c, k, last, len(items)))
+                    costs.append(panels.cost(last - k, columns))
+                    step_costs.append((last - k + copied * pad(last - k, ROWS) / 2) * columns)
+            for c in range(0, self.layer_units[i], panels.panel):
+                columns = min(panels.panel, pad(self.layer_units[i] - c, panels.lanes))
+                items.append((i, c, 0, 0, len(items)))
+                costs.append(panels.cost(1, columns))
+                step_costs.append(columns)
+        return np.array(items, ITEM.dtype), np.array(costs), np.array(step_costs)
+
+    # ---- choices ----
+
+    def shares(self, threads, by_layers, costs, by_rows=False):
+        """The work items in the order of the threads that own them, and where each thread's share starts and ends.
+
+        A share is contiguous memory: a line that two cores write in turn costs more than a slightly uneven share. By
+        layers, a thread owns the panels of each layer that it also takes forward. A thread takes its share in the order
+        of memory, or by rows: the first rows of all its panels of a layer, then the next.
+        """
+        layer, column, first, last = (self.items[name] for name in ("layer", "column", "first", "last"))
+        if by_layers:
+            panels = np.array([-(-n // self.panels.panel) for n in self.layer_units])
+            weights = first < last  # the columns of biases are always those of W_i
+            count = panels[layer - weights * self.panels.layout["transposed"][layer]]
+            owners = ((column // self.panels.panel + 1) * threads - 1) // count
+        else:
+            middles = np.cumsum(costs) - costs / 2
+            owners = np.searchsorted(costs.sum() * np.arange(1, threads) / threads, middles)
+        order = np.lexsort((column, first, layer, owners) if by_rows else (owners,))  # the last counts most
+        return self.items[order], np.searchsorted(owners[order], np.arange(threads + 1))
+
+    def by_layers(self, batch_size):
+        """Whether threads share the columns of each layer, one layer after the other, rather than the rows of a batch.
+
+        Then each reads its own part of the weights only, but all activations: for wide layers and small batches.
+        """
+        activations = batch_size * sum(self.layer_units)
+        enough = _BY_LAYERS * activations + _BY_LAYERS_LAYER * self.layer_count
+        return self.groups(batch_size) == 1 and self.panels.work > enough
+
+    def groups(self, batch_size):
+        """Into how many groups of rows a batch is cut, each with a gradient of its own; 1 if it is not.
+
+        The more groups, the more gradients must be added up: that must stay well below the activations and deltas that
+        would have to move between threads otherwise; X need not, where it is read in place. And a group must be worth a
+        thread's while.
+        """
+        moved = 2 * batch_size * sum(self.layer_units[_IN_PLACE:])
+        most = min(batch_size // _GROUP_ROWS, moved // (2 * self.panels.size), _GROUPS)
+        return 1 << max(0, most.bit_length() - 1)
+
+    def in_place(self, dtype, contiguous, grouped=False):
+        """How many columns of X are read where X has them: whole panels.
+
+        Of rows of the parameters' dtype that are each contiguous. Not where a thread keeps the rows of its group to
+        itself, as it is then faster to have them in panels.
+        """
+        readable = _IN_PLACE and dtype == self.panels.dtype and contiguous
+        copied = not readable or self.layer_units[1] <= FEW or grouped
+        return 0 if copied else self.layer_units[0] // self.panels.panel * self.panels.panel
+
+    def passes(self, sparse, by_layers, goal):
+        """The order of the passes over a batch: (kernel, layer)."""
+        weights = passes.sparse_weights_pass if sparse else passes.weights_pass
+        if not by_layers:
+            return [(passes.sparse_rows_pass if sparse else passes.rows_pass, 0), (weights, 0)]
+        first = [(passes.sort_pass, 0), (passes.sparse_forward_pass, 1)]
+        if not sparse:
+            first = [(passes.pack_pass, 0), (passes.forward_pass, 1)]
+        forward = [(passes.forward_pass, i) for i in range(2, self.layer_count + 1)]
+        backward = [(passes.backward_pass, i) for i in range(self.layer_count, 1, -1)]
+        return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), (weights, 0)]
+
+    # ---- workspaces ----
+
+    def _layers(self, height, sparse, kept):
+        """The layers with their places for `height` rows, how many activations and deltas they have, and their links.
+
+        Of sparse X there is no A_0. Derivatives are kept behind the activations, if they are.
+        """
+        layers, values, deltas, links = np.zeros(len(self.layer_units), LAYER.dtype), 0, 0, []
+        layers[:] = self.panels.layout
+        layers["floor"], layers["slopes"] = -np.inf, -1
+        for i, n in enumerate(self.layer_units):
+            size = height * pad(n, self.panels.panel)
+            layers[i]["values"], layers[i]["deltas"] = values, deltas
+            values += size * (i > 0 or not sparse)
+            deltas += size * (i > 0)
+        for i, f in enumerate(self.activations, start=1):
+            layers[i]["floor"], layers[i]["derivative"], kernel = f.floor, f.derivative, f.activate
+            if kept and f.derivative == KEPT:
+                kernel, layers[i]["slopes"] = f.activate_and_keep, values
+                values += height * pad(self.layer_units[i], self.panels.panel)
+            links += [(layers, i, "activate", kernel)] * (kernel is not None)
+            links += [(layers, i, "normalize", f.normalize)] * (f.normalize is not None)
+        return layers, values, deltas, links
+
+    def _workspace(self, height, threads, sparse, order, layers, values, links, **fields):
+        """A job with these passes over a batch, layers and other fields, and arrays for them."""
+        words = np.zeros(JOB.size + JOB_ALIGNMENT // 8, np.int64)
+        first = -words.ctypes.data % JOB_ALIGNMENT // 8
+        words = words[first : first + JOB.size]
+        records, A = words.view(JOB.dtype), zeros(values, self.panels.dtype)
+        places, table = np.zeros(height, np.int64), np.array([(0, layer) for _, layer in order], PASS.dtype)
+        layers[0]["places"] = places.ctypes.data
+        fields |= {
+            "threads": threads, "height": height, "layers": layers, "layer_count": self.layer_count, "A": A,
+            "passes": table, "passes_a_batch": len(table), "claims": np.zeros(threads * CACHE_LINE, np.int64),
+            "trial_in": FIRST_TRIAL,
+        }  # fmt: skip
+        links = links + [(table, k, "kernel", kernel) for k, (kernel, _) in enumerate(order)]
+        links = [(records if name is None else name, *rest) for name, *rest in links]
+        for name, value in fields.items():
+            records[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        if sparse:
+            nonzeros = np.zeros(1, NONZEROS.dtype)
+            records["nonzeros"] = nonzeros.ctypes.data
+        arrays = [places, *(value for value in fields.values() if isinstance(value, np.ndarray))]
+        return Workspace(words, records[0], layers, A, arrays, links, nonzeros if sparse else None)
+
+    def workspace_to_predict(self, height, threads, sparse):
+        """For threads that take `height` rows at a time together."""
+        layers, values, _, links = self._layers(height, sparse, kept=False)
+        return self._workspace(height, threads, sparse, [], layers, values, links)
+
+    def workspace_to_predict_row(self, threads, dtype):
+        """For threads that take one row of X, of this dtype, from the user's matrices."""
+        layers, values, _, links = self._layers(ROWS, sparse=False, kept=False)
+        order = [(passes.pack_row_pass, 0)] + [(passes.forward_row_pass, i) for i in range(1, self.layer_count + 1)]
+        return self._workspace(ROWS, threads, False, order, layers, values, links, batch_size=1)
+
+    def workspace_to_train(self, batch_size, threads, sparse, rule, loss, loss_parameter, dtype):
+        """For threads that take so many rows of X, of this dtype, at a time together."""
+        panels, height = self.panels, pad(batch_size, ROWS)
+        groups, by_layers = self.groups(batch_size), self.by_layers(batch_size)
+        costs = self.costs if groups == 1 else self.step_costs
+        if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
+            groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // panels.panel)
+            costs = self.costs * np.where(self.items["layer"] == 1, 1, 1 + batch_size / _STEP_ROWS)
+        layers, values, deltas, links = self._layers(height, sparse, kept=rule.goal != LOSS)
+        links += [(None, 0, "loss_kernel", loss.kernel), (None, 0, "step_item", rule.kernel)]
+        items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
+        if not loss.parameter:
+            loss_parameter = np.finfo(panels.dtype).eps
+        return self._workspace(
+            height, threads, sparse, self.passes(sparse, by_layers, rule.goal), layers, values, links,
+            batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
+            loss_parameter=loss_parameter, loss_divisor=self.layer_units[-1] if loss.mean else 1,
+            D=zeros(deltas, panels.dtype), scratch=zeros(threads * CHUNK * panels.panel, panels.dtype),
+            G=zeros(groups * panels.size * (groups > 1), panels.dtype), losses=np.zeros(height),
+            squares=np.zeros(len(items)),
+        )  # fmt: skip
+
+    def prepare_to_sort(self, workspace, ends, count, threads):
+        """Room for up to so many nonzeros of a batch in another order: where each thread's blocks start, the places.
+
+        `ends` tells how many nonzeros the rows have that come before in the order.
+        """
+        panels, room = self.panels, 1 << count.bit_length()  # mostly the same from epoch to epoch
+        if not workspace.sorting or len(workspace.sorting[-1]) != room:
+            starts, places = np.zeros(threads * (panels.blocks + 2), np.int64), np.zeros(2 * room, np.int32)
+            workspace.sorting = starts, places, zeros(room, panels.dtype)
+        addresses = [array.ctypes.data for array in (ends, *workspace.sorting)]
+        for name, value in zip(
+            ("ends", "starts", "places", "amounts", "shift", "blocks", "lists"),
+            (*addresses, panels.block.bit_length() - 1, panels.blocks, threads),
+            strict=True,
+        ):
+            workspace.nonzeros[name] = value

@@ -1,0 +1,180 @@
+"""What kernels are told and what they note, by name: each field once, with its type and its meaning.
+
+Python sees a record as a NumPy dtype, `JOB.dtype`, kernels as `job.batch`. T is float32 or float64, the type of the
+network's numbers. Only declarations stand here: what is done with them stands in the kernels, and who fills them in is
+`fastmlp/_plan.py`.
+"""
+
+from numba import types
+
+from fastmlp.compiled.tile import LINE, Record, T, record_at
+
+INT, FLOAT = types.int64, types.float64
+INTS, INTS_32, FLOATS, NUMBERS = map(types.CPointer, (INT, types.int32, FLOAT, T))
+
+# ---- threads, see `team` ----------------------------------------------------------------------------------------
+
+WORKER = Record(
+    "Worker",
+    {
+        "state": LINE,  # free, taken, asleep, or the offer of a job: its address + the number of the thread
+        "lock": LINE,  # the address of one of CPython's, on which it sleeps
+    },
+)
+TEAM = Record(
+    "Team",
+    {
+        "active": LINE,  # how many threads of callers with helpers compute
+        "worker_count": INT,
+        "workers": WORKER,
+        "since": INT,  # when callers began to do without helpers, in ticks
+        "absence": INT,  # for how long
+        "lost": INT,  # what time they have lost by helpers, see `keep_pace`
+    },
+)
+
+# ---- a network --------------------------------------------------------------------------------------------------
+
+LAYER = Record(
+    "Layer",
+    {
+        "units": INT,
+        "floor": FLOAT,  # f_i begins with max(z, floor): 0 for ReLU, else -infinity
+        "activate": INT,  # the address of the kernel that does the rest of f_i; 0: there is none. See `activations`
+        "normalize": INT,  # the same for what takes whole rows: softmax
+        "derivative": INT,  # where f_i' comes from
+        "values": INT,  # where A_i starts in A
+        "slopes": INT,  # where f_i'(Z_i) starts in A, for an f_i that keeps it
+        "deltas": INT,  # where delta_i starts in D
+        "biases": INT,  # where b_i starts in P
+        "weights": INT,  # where W_i starts in P, or W_i' if that is stored there
+        "copy": INT,  # where the other one of them starts in Q; -1 if there is none
+        "transposed": INT,  # whether it is W_i' that stands in P
+        "in_place": INT,  # of the input: how many columns are read where X has them, whole panels
+        "X": NUMBERS,  # of the input: where X is
+        "places": INTS,  # of the input: where each row of the batch starts in X
+    },
+)
+ITEM = Record(  # a piece of the pass over the weights
+    "Item",
+    {
+        "layer": INT,
+        "column": INT,  # the first column of a panel of what stands in P
+        "first": INT,  # a range of its rows; an empty one stands for the biases
+        "last": INT,
+        "place": INT,  # its number among all, however they are dealt out
+    },
+)
+STEP = Record(  # an optimizer's numbers, and those of the epoch
+    "Step",
+    {
+        "rate": FLOAT,  # of this batch; with Adam's bias correction
+        "corrected": FLOAT,  # whether there is one
+        "keep": FLOAT,  # what decay leaves of a weight in a step
+        "weight_decay": FLOAT,
+        "alpha": FLOAT,  # weight of the L2 penalty
+        "beta_1": FLOAT,  # decay of the first moments; the momentum of SGD
+        "beta_2": FLOAT,
+        "epsilon": FLOAT,
+        "steps": FLOAT,  # done so far
+        "scale": FLOAT,  # 1 / sum of the batch's sample weights; 0: there is no step
+        "loss": FLOAT,  # sum over batches of loss * rows
+        "batch_loss": FLOAT,
+        "counted": FLOAT,  # rows of batches that weigh something
+    },
+)
+PASS = Record(  # over a batch, see `passes`
+    "Pass",
+    {
+        "kernel": INT,  # the address of what does a piece of it
+        "layer": INT,  # of those that have one
+    },
+)
+NONZEROS = Record(  # of sparse X, see `sparse`
+    "Nonzeros",
+    {
+        "indptr": INTS,
+        "indices": INTS_32,
+        "ends": INTS,  # how many nonzeros the rows have that come before one in `order`
+        "starts": INTS,  # where each block starts in the sorted ones, a line for each thread
+        "places": INTS_32,  # row in the batch and column, in turns
+        "amounts": NUMBERS,  # the values
+        "shift": INT,  # log2 of the columns in a block
+        "blocks": INT,
+        "lists": INT,  # how many threads sort
+    },
+)
+
+# ---- a call -----------------------------------------------------------------------------------------------------
+
+JOB = Record(
+    "Job",
+    {
+        # for the team
+        "team": TEAM,
+        "work": INT,  # the address of the kernel that does a thread's part
+        "X": INT,  # the address of X's numbers
+        "threads": INT,  # for how many it is cut
+        "passes": PASS,  # over each batch, in their order
+        "passes_a_batch": INT,
+        "pass_count": INT,  # of all batches
+        "first_row": INT,  # of the first batch
+        "batch_size": INT,
+        "rows": INT,  # the last batch ends with them
+        "hired": INT,  # how many helpers the caller has asked
+        "solo": INT,  # for how many batches the caller wants no helpers
+        "trial_in": INT,  # after how many batches he tries how long one takes without
+        "time_solo": INT,  # what a batch takes, in ticks
+        "time_helped": INT,
+        "claims": INTS,  # a cache line for each thread: the pass whose piece is to be begun next
+        "leave": LINE,  # whether helpers shall go
+        "done": LINE,  # pieces
+        "present": LINE,  # helpers
+        "gone": LINE,
+        # what is computed
+        "layers": LAYER,
+        "layer_count": INT,  # the input is not counted
+        "items": ITEM,
+        "item_count": INT,
+        "shares": INTS,  # thread p steps the items from shares[p] to shares[p + 1]
+        "goal": INT,  # what is asked for: LOSS, GRADIENT or STEP
+        "step_item": INT,  # the address of the kernel that steps an item by a rule, see `updates`
+        "step": STEP,
+        "rates": FLOATS,  # the learning rate of each batch
+        "loss_kernel": INT,  # the address of the kernel for losses and deltas of the output, see `losses`
+        "loss_parameter": FLOAT,
+        "loss_divisor": FLOAT,  # outputs, if the loss is their mean
+        "groups": INT,  # of rows that have gradients of their own
+        # rows
+        "x": INTS,  # where the first number of X is, and the strides, in numbers
+        "nonzeros": NONZEROS,
+        "Y": NUMBERS,  # targets, row by row; for softmax the class of each row
+        "sample_weights": NUMBERS,  # of each row, or one for all
+        "sample_weight_stride": INT,  # 1 or 0
+        "order": INTS,  # the rows of X in the order in which they are used
+        "ordered": INT,  # whether there is one
+        "matrices": INTS,  # the addresses of W_1 .. W_L, b_1 .. b_L, see `row`
+        "checked": INT,  # whether X must be finite
+        "not_finite": INT,  # that it is not
+        # memory
+        "P": NUMBERS,  # weights and biases, as panels
+        "Q": NUMBERS,  # the other orientation of each W_i, see LAYER
+        "M": NUMBERS,  # like P: velocity or first moments
+        "V": NUMBERS,  # like P: second moments
+        "G": NUMBERS,  # like P, for each group: gradients
+        "size": INT,  # of P, M, V, and G of a group
+        "A": NUMBERS,  # activations of `height` rows
+        "D": NUMBERS,  # their deltas
+        "height": INT,  # rows of a panel of A and D
+        "scratch": NUMBERS,  # for each thread, CHUNK rows of a panel
+        "losses": FLOATS,  # of each row, then of each tile of rows
+        "squares": FLOATS,  # of each item: the sum of the squares of its weights
+        "out": NUMBERS,  # predictions
+        # what the caller notes from batch to batch
+        "began": INT,  # in ticks
+        "helpers": INT,  # how many there were
+    },
+)
+job_at, team_at = record_at(JOB), record_at(TEAM)
+# a job starts at a multiple of so many bytes, so that an offer can name the thread too; there are no more threads
+JOB_ALIGNMENT = 4096
