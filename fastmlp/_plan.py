@@ -10,12 +10,13 @@ import numpy as np
 
 from fastmlp._panels import DTYPES, ITEM_ROWS, ITEMS, pad, zeros
 from fastmlp.compiled import passes
-from fastmlp.compiled.activations import KEPT
+from fastmlp.compiled.activations import HIDDEN, KEPT, OUTPUTS
+from fastmlp.compiled.losses import LOSSES
 from fastmlp.compiled.records import ITEM, JOB, JOB_ALIGNMENT, LAYER, NONZEROS, PASS
 from fastmlp.compiled.storage import BLOCK, CHUNK, FEW
 from fastmlp.compiled.team import FIRST_TRIAL
 from fastmlp.compiled.tile import CACHE_LINE, ROWS, VECS, lanes_of
-from fastmlp.compiled.updates import LOSS
+from fastmlp.compiled.updates import LOSS, RULES, STEP
 
 # Threads share columns instead of rows from so many weights on: for each activation of a batch, and for each layer.
 _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
@@ -85,11 +86,11 @@ class Workspace:
         """Say where these sparse rows are, which must live as long as they are used."""
         self.nonzeros["indptr"], self.nonzeros["indices"] = rows.indptr.ctypes.data, rows.indices.ctypes.data
 
-    def link(self, entry, *args):
-        """Compile or load what a call of the entry with these arguments runs, once."""
-        if self.links:
-            addresses = entry.prepare(*args, kernels=[kernel for *_, kernel in self.links])
-            for (records, place, field, _), address in zip(self.links, addresses, strict=True):
+    def link(self, entry, *args, others=()):
+        """Compile or load what a call of the entry with these arguments runs, once; and other kernels."""
+        if self.links or others:
+            addresses = entry.prepare(*args, kernels=[*(kernel for *_, kernel in self.links), *others])
+            for (records, place, field, _), address in zip(self.links, addresses, strict=False):
                 records[place][field] = address
             self.links = []
 
@@ -203,6 +204,13 @@ class Plan:
         forward = [(passes.forward_pass, i) for i in range(2, self.layer_count + 1)]
         backward = [(passes.backward_pass, i) for i in range(self.layer_count, 1, -1)]
         return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), (weights, 0)]
+
+    def every_kernel(self, sparse):
+        """The kernels that plans name, all of them."""
+        of_activations = [(f.activate, f.activate_and_keep, f.normalize) for f in [*HIDDEN.values(), *OUTPUTS.values()]]
+        kernels = [kernel for some in of_activations for kernel in some if kernel is not None]
+        kernels += [row.kernel for row in [*LOSSES.values(), *RULES.values()]]
+        return kernels + [kernel for by_layers in (False, True) for kernel, _ in self.passes(sparse, by_layers, STEP)]
 
     # ---- workspaces ----
 

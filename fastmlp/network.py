@@ -481,7 +481,8 @@ class MLP:
             data, order, batch_size, optimizer.rule, optimizer.step, rates, optimizer.first, optimizer.second
         )
 
-    def _epoch(self, data, order, batch_size, rule, step, rates, first, second):
+    def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=()):
+        """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs."""
         if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
         order = read_only(np.ascontiguousarray(order, np.int64))
@@ -508,7 +509,7 @@ class MLP:
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
                 until, self._parameters, self._copies, first, second,
             )  # fmt: skip
-            workspace.link(passes.epoch, *args)
+            workspace.link(passes.epoch, *args, others=others)
             loss = passes.epoch(*args)
             seconds = max(time.perf_counter() - began, 1e-9)  # some clocks stand still
             rows_a_second = (until - start) / seconds
@@ -521,8 +522,9 @@ class MLP:
 def precompile(dtypes=(np.float64, np.float32), sparse=False):
     """Compile the kernels, or load them, so that no later fit waits for it: when a container image is built, say.
 
-    Kernels depend on the dtype alone, and Numba keeps them on disk (where, `NUMBA_CACHE_DIR` says): a process that runs
-    later on a processor of the same kind finds them there.
+    A fit compiles what it uses: the kernels of its dtype, activation, loss and solver. This compiles all of them. Numba
+    keeps them on disk (where, `NUMBA_CACHE_DIR` says): a process that runs later on a processor of the same kind finds
+    them there.
 
     Parameters
     ----------
@@ -533,10 +535,11 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
     """
     shuffle(np.random.RandomState(0), np.arange(2, dtype=np.int64))
     for dtype in dtypes:
-        network, Y = MLP([1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
+        network, Y = MLP([1, 1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
         for X in [Y, empty] if sparse else [Y]:
-            network.loss(network.data(X, Y))
+            data, none, kernels = network.data(X, Y), np.empty(0, network.dtype), network.plan.every_kernel(X is empty)
+            network._epoch(data, _order(data), 1, RULES["loss"], _step(0), np.zeros(1), none, none, kernels)
             network.predict(X)
             if X is Y:
                 network.predict_with(X, network.weights, network.biases)
