@@ -1,6 +1,5 @@
 """scikit-learn's multilayer perceptrons, trained at the speed of the processor's multiply-add units."""
 
-from fastmlp._onnx import register_onnx
 from fastmlp.network import MLP, precompile
 
 __all__ = ["MLP", "MLPClassifier", "MLPRegressor", "precompile", "register_onnx"]
@@ -9,7 +8,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
     """The estimators come with scikit-learn, which `MLP` does without: they are imported when they are asked for."""
-    if name in ("MLPClassifier", "MLPRegressor"):
+    if name in ("MLPClassifier", "MLPRegressor", "register_onnx"):
         from fastmlp import estimators
 
         return getattr(estimators, name)

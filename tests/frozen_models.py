@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import fastmlp
-from fastmlp.estimators import _FORMAT
+from fastmlp._base import FORMAT
 
 HERE = Path(__file__).parent
 
@@ -63,4 +63,4 @@ def freeze():
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        (HERE / f"frozen_models_{_FORMAT}.gz").write_bytes(gzip.compress(pickle.dumps(freeze(), 4), mtime=0))
+        (HERE / f"frozen_models_{FORMAT}.gz").write_bytes(gzip.compress(pickle.dumps(freeze(), 4), mtime=0))

@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from test_network import (
     DTYPES,
+    GOALS,
     HIDDEN,
     LAYOUTS,
     OPTIMIZERS,
-    OUTPUTS,
     Twin,
     assert_near,
     assert_near_twin,
     draw_data,
     kinks_near,
+    make_network,
     order_with_repeats,
 )
 from test_tile import before_a_forbidden_page, needs_mprotect, run_code
@@ -32,7 +33,7 @@ from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 from fastmlp import _panels, _plan, _threads, network, optimizers
 from fastmlp.compiled import passes
 from fastmlp.compiled.storage import FEW
-from fastmlp.network import MLP, SparseRows
+from fastmlp.network import SparseRows
 
 NEAR = {np.float32: {"rtol": 5e-3, "atol": 5e-4}, np.float64: {"rtol": 1e-8, "atol": 1e-9}}
 AT_THE_START = False
@@ -88,7 +89,7 @@ def guard_what_the_network_allocates():
     rows=st.integers(1, 20) | st.integers(1, 300),
     dtype=st.sampled_from(DTYPES),
     activations=st.tuples(*[st.sampled_from(HIDDEN)] * 2),
-    output=st.sampled_from(OUTPUTS),
+    goal=st.sampled_from(GOALS),
     optimizer=st.sampled_from(sorted(set(OPTIMIZERS) - {"adam"})),
     layout=st.sampled_from(sorted(set(LAYOUTS) - {"list"})),
     density=st.sampled_from([None, None, 0.02, 0.5]),
@@ -103,7 +104,7 @@ def guard_what_the_network_allocates():
     seed=st.integers(0, 2**31),
 )
 def check(
-    layer_units, n, batch_size, rows, dtype, activations, output, optimizer, layout, density, weighted, threads,
+    layer_units, n, batch_size, rows, dtype, activations, goal, optimizer, layout, density, weighted, threads,
     by_layers, group_rows, copied, by_rows, at_a_time, at_the_start, seed,
 ):  # fmt: skip
     """One case: outputs, gradients and two epochs, in one piece or a batch at a time, against the naive twin."""
@@ -112,9 +113,9 @@ def check(
     _threads.count, network._PIECE_SECONDS = lambda: threads, at_a_time
     _plan._BY_LAYERS = _plan._BY_LAYERS_LAYER = 0 if by_layers else 10**9
     _plan._GROUP_ROWS, _panels._NO_COPY, _plan._BY_ROWS = group_rows, 10**6 if copied else 0, by_rows
-    ours = MLP(layer_units, activations[: len(layer_units) - 2], output, dtype, sparse=density is not None)
+    ours = make_network(layer_units, activations[: len(layer_units) - 2], goal, dtype, sparse=density is not None)
     ours.initialize(rng)
-    X, Y = draw_data(rng, layer_units, output, n)
+    X, Y = draw_data(rng, layer_units, goal, n)
     X = (X / 8).astype(dtype)  # small, so that no step explodes and no probability is 0 or 1
     if density is None:
         X = dense = guarded(LAYOUTS[layout](X))
@@ -132,7 +133,7 @@ def check(
     expected, *gradients = twin.gradients(dense, Y, sample_weight, 0.1)
     assert loss == pytest.approx(expected, rel=near["rtol"], abs=near["atol"])
     assert_near(dW + db, sum(gradients, []), dtype, **near)
-    rate = 0.001 if output == "exp" else 0.01
+    rate = 0.001 if goal == "poisson" else 0.01
     our_optimizer, theirs = make(ours, learning_rate_init=rate), make_twin(learning_rate=rate)
     for order in None, guarded(order_with_repeats(rng, n, rows)):
         loss = ours.train_epoch(data, our_optimizer, batch_size, 0.1, order)
@@ -163,7 +164,7 @@ def check(
         "batches of one row": batch_size == 1,
         "weights": weighted,
         "X read in place": density is None and ours.plan.in_place(ours.dtype, data.x[2] == 1, groups > 1) > 0,
-        "logistic regression": len(layer_units) == 2 and output == "logistic",
+        "logistic regression": len(layer_units) == 2 and goal == "binary_log_loss",
     }
     SEEN.update(name for name, is_so in cases.items() if is_so)
     SEEN["all"] += 1

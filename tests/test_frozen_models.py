@@ -10,7 +10,7 @@ import pytest
 from frozen_models import MODELS, go_on, outputs
 
 from fastmlp import MLPClassifier
-from fastmlp.estimators import _FORMAT
+from fastmlp._base import FORMAT
 
 # a label binarizer in the file is scikit-learn's, of the version it was made with
 pytestmark = [
@@ -33,7 +33,7 @@ def thaw(file):
 
 def test_there_is_a_file_for_each_format():
     """None is missing, none is large."""
-    assert [file.name for file in FILES] == [f"frozen_models_{i}.gz" for i in range(1, _FORMAT + 1)]
+    assert [file.name for file in FILES] == [f"frozen_models_{i}.gz" for i in range(1, FORMAT + 1)]
     assert max(file.stat().st_size for file in FILES) < 50_000
 
 
@@ -86,7 +86,7 @@ def test_a_newer_format_is_refused():
     """With words that say what to do; nothing of the format is left on a model that loads."""
     model = MLPClassifier()
     state = model.__getstate__()
-    assert state["_fastmlp_format"] == _FORMAT
-    with pytest.raises(ValueError, match=re.escape(f"newer fastmlp (format {_FORMAT + 1}; this version reads up to")):
-        MLPClassifier().__setstate__(state | {"_fastmlp_format": _FORMAT + 1})
+    assert state["_fastmlp_format"] == FORMAT
+    with pytest.raises(ValueError, match=re.escape(f"newer fastmlp (format {FORMAT + 1}; this version reads up to")):
+        MLPClassifier().__setstate__(state | {"_fastmlp_format": FORMAT + 1})
     assert vars(pickle.loads(pickle.dumps(model))).keys() == vars(model).keys()

@@ -12,9 +12,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network._base import ACTIVATIONS, DERIVATIVES, LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-HIDDEN = ["identity", "logistic", "tanh", "relu"]
-OUTPUTS = ["logistic", "softmax", "identity", "exp"]
-LOSSES = {"logistic": "binary_log_loss", "softmax": "log_loss", "identity": "squared_error", "exp": "poisson"}
+OUTPUTS = {loss: output for output, loss in naive.FITTING.items()} | {"huber": "identity"}
 
 
 def draw_network(rng, layer_units, factor=6.0, dtype=np.float64):
@@ -57,21 +55,23 @@ def draw_smooth_case(hidden, output, layer_units, n_rows=8):
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("layer_units", [(4, 3), (4, 5, 3), (4, 5, 2, 3)], ids=str)
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("hidden", HIDDEN)
-def test_gradients_are_central_differences_of_the_loss(hidden, output, layer_units, weighted):
+@pytest.mark.parametrize("loss", OUTPUTS)
+@pytest.mark.parametrize("hidden", naive.DERIVATIVES)
+def test_gradients_are_central_differences_of_the_loss(hidden, loss, layer_units, weighted):
     """dW and db are d loss / d parameter; the squared error's gradient is that of the sum over its outputs."""
-    X, Y, weights, biases, activations = draw_smooth_case(hidden, output, layer_units)
+    X, Y, weights, biases, activations = draw_smooth_case(hidden, OUTPUTS[loss], layer_units)
     sample_weight = np.random.RandomState(0).uniform(0.5, 2, len(X)) if weighted else None
-    per_output = layer_units[-1] if output == "identity" else 1
+    per_output = layer_units[-1] if loss in ("squared_error", "huber") else 1
     alpha, h = 0.3, 1e-5
 
     def objective():
-        data_loss, _, _ = naive.gradients(X, Y, weights, biases, activations, sample_weight, alpha=0.0)
-        full_loss, _, _ = naive.gradients(X, Y, weights, biases, activations, sample_weight, alpha=alpha)
+        data_loss, _, _ = naive.gradients(X, Y, weights, biases, activations, sample_weight, 0.0, loss)
+        full_loss, _, _ = naive.gradients(X, Y, weights, biases, activations, sample_weight, alpha, loss)
         return per_output * data_loss + (full_loss - data_loss)
 
-    _, weight_gradients, bias_gradients = naive.gradients(X, Y, weights, biases, activations, sample_weight, alpha)
+    _, weight_gradients, bias_gradients = naive.gradients(
+        X, Y, weights, biases, activations, sample_weight, alpha, loss
+    )
     for parameter, gradient in zip(weights + biases, weight_gradients + bias_gradients, strict=True):
         for index in np.ndindex(parameter.shape):
             kept = parameter[index]
@@ -108,13 +108,13 @@ def test_activations_and_derivatives_are_scikit_learns(dtype):
         if name in DERIVATIVES:
             delta = np.ones_like(A)
             DERIVATIVES[name](A, delta)
-            assert naive.DERIVATIVES[name](A).dtype == dtype
-            np.testing.assert_allclose(naive.DERIVATIVES[name](A), delta, rtol=rtol)
+            assert naive.DERIVATIVES[name](Z_here, A).dtype == dtype
+            np.testing.assert_allclose(naive.DERIVATIVES[name](Z_here, A), delta, rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_outputs", [1, 3])
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("output", naive.FITTING)
 def test_losses_are_scikit_learns(output, dtype, n_outputs):
     """With and without sample weights, saturated probabilities clipped, for one output (softmax: two) and three."""
     n_outputs += output == "softmax" and n_outputs == 1
@@ -124,8 +124,21 @@ def test_losses_are_scikit_learns(output, dtype, n_outputs):
     Z[:2] *= 1e3 if output in ("logistic", "softmax") else 1
     P = naive.ACTIVATIONS[output](Z.astype(dtype))
     for sample_weight in (None, rng.uniform(0, 3, 20).astype(dtype)):
-        expected = LOSS_FUNCTIONS[LOSSES[output]](Y, P, sample_weight)
-        assert naive.loss(Y, P, output, sample_weight) == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
+        name = naive.FITTING[output]
+        expected = LOSS_FUNCTIONS["log_loss" if name == "cross_entropy" else name](Y, P, sample_weight)
+        assert naive.loss(Y, P, name, sample_weight) == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
+
+
+def test_huber_is_scikit_learns():
+    """Of its gradient boosting, whose delta is a quantile of the errors otherwise."""
+    from sklearn._loss.loss import HuberLoss
+
+    rng = np.random.RandomState(0)
+    Y, P = rng.normal(size=(20, 1)), rng.normal(size=(20, 1)) * 3
+    theirs = HuberLoss(quantile=0.5, delta=naive.HUBER_DELTA)
+    expected, gradient = theirs.loss_gradient(Y.ravel(), P.ravel())
+    assert naive.loss(Y, P, "huber") == pytest.approx(expected.mean(), rel=1e-14)
+    np.testing.assert_allclose(naive.DELTAS["huber"](Y, P).ravel(), gradient, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["adam", "nesterov", "momentum", "plain"])
