@@ -239,7 +239,7 @@ def test_dense_X_gives_the_same(layer_units, n, batch_size, dtype):
     rng, output = np.random.RandomState(2), "softmax" if layer_units[-1] > 1 else "logistic"
     dense, Y = draw_rows(rng, layer_units, output, n, 0.05)
     dense, sample_weight = dense.astype(dtype), rng.uniform(0.5, 2, n)
-    networks = [draw_network(np.random.RandomState(3), layer_units, "relu", output, dtype, s) for s in (1, 1, 0)]
+    networks = [draw_network(np.random.RandomState(3), layer_units, "relu", output, dtype, sparse=s) for s in (1, 1, 0)]
     for ours, X in zip(networks, (csr(dense), dense, dense), strict=True):
         optimizer = Adam(ours)
         for _ in range(3):
