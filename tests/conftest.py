@@ -1,5 +1,9 @@
 """What all tests share: the name of a test that fails is printed at once, not at the end of ten minutes."""
 
+import pytest
+
+pytest.register_assert_rewrite("helpers", "networks", "models")
+
 
 def pytest_configure(config):
     config.pluginmanager.register(_Teller(config), "teller")

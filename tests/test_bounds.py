@@ -12,10 +12,10 @@ import hypothesis
 import numpy as np
 import pytest
 import scipy.sparse
+from helpers import DTYPES, before_a_forbidden_page, needs_mprotect, run_code
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from test_network import (
-    DTYPES,
+from networks import (
     GOALS,
     HIDDEN,
     LAYOUTS,
@@ -28,7 +28,6 @@ from test_network import (
     make_network,
     order_with_repeats,
 )
-from test_tile import before_a_forbidden_page, needs_mprotect, run_code
 
 from fastmlp import _panels, _plan, _threads, network, optimizers
 from fastmlp.compiled import passes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn.neural_network
-from test_estimators import (
+from models import (
     INDICATOR,
     TARGETS,
     WORDS,

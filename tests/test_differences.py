@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.neural_network
+from models import HUGE, IN_ORDER, LABELS, SMALL, TARGETS, X, make, put
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from test_estimators import HUGE, LABELS, SMALL, TARGETS, X, make, put
 
 import fastmlp
 
@@ -80,7 +80,6 @@ def test_lbfgs_after_other_hidden_layer_sizes():
 
 
 WITHOUT = np.where(np.arange(len(X)) < 10, 0.0, 1.0)  # the first of three batches weighs nothing
-IN_ORDER = {"batch_size": 10, "shuffle": False}
 
 
 def test_a_batch_that_weighs_nothing():

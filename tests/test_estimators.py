@@ -20,6 +20,27 @@ import pytest
 import scipy.sparse
 import sklearn.metrics
 import sklearn.neural_network
+from helpers import run_python
+from models import (
+    HUGE,
+    IN_ORDER,
+    INDICATOR,
+    LABELS,
+    NUMBER,
+    TARGETS,
+    WORDS,
+    N,
+    Trouble,
+    X,
+    bits,
+    both_estimators,
+    frame,
+    frozen,
+    make,
+    outputs,
+    put,
+    state,
+)
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -33,71 +54,18 @@ import fastmlp
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ROOT = Path(fastmlp.__file__).resolve().parents[1]
-N = 30
-X = np.random.RandomState(0).normal(size=(N, 4))
-NUMBER = np.arange(N)
-LABELS = NUMBER % 3
-INDICATOR = np.eye(3, dtype=int)[LABELS]
-HUGE = X / np.abs(X).max() * np.finfo(float).max  # finite, but no sum over it is
-TARGETS = {"MLPClassifier": LABELS, "MLPRegressor": X[:, 0] - X[:, 1] * X[:, 2]}
-SMALL = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
 
 SOLVERS = {
     "adam": {"solver": "adam", "learning_rate_init": 0.01},
     "nesterov": {"solver": "sgd", "learning_rate_init": 0.05, "batch_size": 10},
 }
 
-both_estimators = pytest.mark.parametrize("name", TARGETS)
 both_solvers = pytest.mark.parametrize("solver", SOLVERS)
-
-
-def make(name, library=fastmlp, **parameters):
-    return getattr(library, name)(**(SMALL | parameters))
-
-
-def bits(model, rows=X):
-    """All predictions, byte for byte."""
-    methods = ["predict", "predict_proba"] if is_classifier(model) else ["predict"]
-    return [getattr(model, method)(rows).tobytes() for method in methods]
-
-
-def frozen(value):
-    """A value as plain data, in which == compares every bit."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tolist() if value.dtype.hasobject else value.tobytes()
-    if isinstance(value, dict):
-        return {key: frozen(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [frozen(item) for item in value]
-    if type(value).__module__.startswith(("fastmlp", "sklearn", "numpy.random")):
-        return frozen(value.__reduce_ex__(4))
-    return repr(value)
-
-
-def state(model):
-    """All that a model has: parameters, what it learnt and what the optimizer remembers."""
-    return frozen(model.__getstate__())
 
 
 # ---- bad input ----
 
-
-def put(array, value, dtype=None):
-    """A copy with the value in second place."""
-    array = np.array(array, dtype)
-    array.flat[1] = value
-    return array
-
-
-def frame(columns):
-    return pytest.importorskip("pandas").DataFrame(X, columns=list(columns))
-
-
 NO_SUM = (-1.0) ** NUMBER  # weights that sum to 0
-
-
-IN_ORDER = {"batch_size": 10, "shuffle": False}
-WORDS = np.array(["ant", "bee", "cow"])[LABELS]
 
 # E makes an estimator, y is a target that suits it.
 BAD_INPUT = {
@@ -518,10 +486,6 @@ def test_broken_sparse_X(name):
 # ---- nothing lost ----
 
 
-class Trouble(Exception):
-    """What no one foresaw."""
-
-
 def trouble_in_epoch(number, monkeypatch, exception=Trouble, before=False):
     """Let MLP.train_epoch fail in the epoch of this number, counted from 1, when its steps are done, or before them."""
     original, calls = fastmlp.MLP.train_epoch, []
@@ -800,10 +764,6 @@ def widen(model):
 CHANGES = [change_in_place, replace_one, replace_lists]
 
 
-def outputs(model, rows=X):
-    return model.predict_proba(rows) if is_classifier(model) else model.predict(rows)
-
-
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @both_solvers
 @both_estimators
@@ -841,22 +801,10 @@ def test_a_wider_hidden_layer_can_be_put_in(name):
     assert model.coefs_[0].shape == (4, 10)
 
 
-def run_python(code, **environment):
-    """Run code in a new process, in which an abort harms no other test."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=os.environ | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @both_solvers
 def test_partial_fit_with_weights_that_the_optimizer_does_not_know(solver):
     """Where its moments have other shapes, scikit-learn raises ValueError; nothing may be read or written outside."""
-    done = run_python(f"""
+    code = f"""
 import numpy as np, sklearn.neural_network, fastmlp
 X = np.random.RandomState(0).normal(size=(30, 4))
 for library in sklearn.neural_network, fastmlp:
@@ -870,9 +818,8 @@ for library in sklearn.neural_network, fastmlp:
         print("ValueError")
     else:
         print("nothing")
-""")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["ValueError", "ValueError"]
+"""
+    assert run_python("-W", "ignore", "-c", code).split() == ["ValueError", "ValueError"]
 
 
 @both_solvers

@@ -8,7 +8,7 @@ import os
 import platform
 
 import pytest
-from test_tile import OTHER_PROCESSOR, run_python
+from helpers import OTHER_PROCESSOR, run_python
 
 from fastmlp.compiled.tile import VECTOR_BITS, host
 

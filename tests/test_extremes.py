@@ -11,13 +11,11 @@ from itertools import product
 import numpy as np
 import pytest
 import sklearn.neural_network
-from test_tile import run_code
+from helpers import dtypes, run_code
 
 import fastmlp
 
 N = 60
-DTYPES = [np.float32, np.float64]
-dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 
 def draw(dtype):

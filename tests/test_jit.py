@@ -19,7 +19,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_tile import TESTS, run_code
+from helpers import TESTS, run_code
 
 import fastmlp
 from fastmlp import MLPRegressor

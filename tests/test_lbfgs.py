@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import sklearn
 import sklearn.neural_network
+from helpers import run_python
+from models import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, state
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
-from test_estimators import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, run_python, state
 
 import fastmlp
 from fastmlp import lbfgs
@@ -84,9 +85,7 @@ for threads in 1, 2, 3:
     model.fit(X, X[:, 0] * X[:, 1])
     print(hash(b"".join(W.tobytes() for W in model.coefs_ + model.intercepts_)), model.loss_, model.n_iter_)
 """
-    done = run_python(code, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="0")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = run_python("-W", "ignore", "-c", code, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="0").splitlines()
     assert len(lines) == 3 and len(set(lines)) == 1
 
 

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse
-from test_tile import run_python
+from helpers import run_python
 
 from fastmlp import MLPClassifier, MLPRegressor, precompile
 

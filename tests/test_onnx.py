@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import run_python
+from models import INDICATOR, LABELS, WORDS, X, make
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_estimators import INDICATOR, LABELS, WORDS, X, make, run_python
 
 import fastmlp
 
@@ -91,22 +92,22 @@ LOADED = "import pickle, fastmlp, skl2onnx; model = pickle.loads(pickle.dumps(fa
 def test_skl2onnx_knows_the_estimators(code):
     """Without a word where it was there before the fit, else when told."""
     pytest.importorskip("skl2onnx")
-    done = run_python(f"""
+    code = f"""
 import numpy as np
 X = np.ones((9, 2), np.float32)
 {code}
 assert len(skl2onnx.to_onnx(model, X[:1]).graph.output) == 1
-""")
-    assert done.returncode == 0, done.stderr
+"""
+    run_python("-W", "ignore", "-c", code)
 
 
 def test_skl2onnx_is_not_imported():
     """Neither it nor ONNX is loaded for an import, a fit, a prediction or a pickle."""
-    done = run_python("""
+    code = """
 import pickle, sys
 import numpy as np, fastmlp
 X = np.ones((9, 2))
 pickle.loads(pickle.dumps(fastmlp.MLPRegressor(max_iter=1).fit(X, X[:, 0]))).predict(X)
 assert not {"onnx", "skl2onnx"} & sys.modules.keys()
-""")
-    assert done.returncode == 0, done.stderr
+"""
+    run_python("-W", "ignore", "-c", code)

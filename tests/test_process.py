@@ -17,7 +17,7 @@ import warnings
 import numba
 import numpy as np
 import pytest
-from test_tile import run_code, run_python
+from helpers import run_code, run_python
 
 from fastmlp import MLPClassifier, MLPRegressor, _threads
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn.neural_network
+from models import INDICATOR, LABELS, TARGETS, WORDS, X, both_estimators, frame, make, outputs
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
@@ -24,7 +25,6 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
-from test_estimators import INDICATOR, LABELS, TARGETS, WORDS, X, both_estimators, frame, make, outputs
 
 import fastmlp
 

@@ -13,10 +13,10 @@ import numba
 import numpy as np
 import pytest
 import scipy.sparse
+from helpers import DTYPES, before_a_forbidden_page, dtypes, needs_mprotect, run_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_network import (
-    DTYPES,
+from networks import (
     GOALS,
     HIDDEN,
     OPTIMIZERS,
@@ -26,12 +26,10 @@ from test_network import (
     assert_near_twin,
     bits,
     draw_data,
-    dtypes,
     optimizers,
     order_with_repeats,
 )
-from test_network import draw_network as draw_any_network
-from test_tile import before_a_forbidden_page, needs_mprotect, run_code
+from networks import draw_network as draw_any_network
 
 from fastmlp import _threads, network
 from fastmlp.network import MLP

@@ -8,7 +8,7 @@ import types
 import numba
 import numpy as np
 import pytest
-from test_tile import run_code
+from helpers import run_code
 
 from fastmlp import _threads
 from fastmlp.compiled import team

@@ -4,20 +4,16 @@ Each test compiles a few lines that use the intrinsic and compares all memory th
 """
 
 import concurrent.futures
-import ctypes
 import functools
 import math
-import mmap
 import os
-import pathlib
-import subprocess
-import sys
 from itertools import product
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.special
+from helpers import DTYPES, OTHER_PROCESSOR, before_a_forbidden_page, dtypes, needs_mprotect, run_code
 from numba import njit
 
 from fastmlp.compiled import tile
@@ -67,12 +63,8 @@ from fastmlp.compiled.tile import (
     zeros,
 )
 
-TESTS = pathlib.Path(__file__).parent
-DTYPES = [np.float32, np.float64]
 SHAPES = sorted({(1, 1), (1, VECS), (ROWS, 1), (ROWS, VECS)})  # rows and vectors of the tiles that kernels use
-OTHER_PROCESSOR = "FASTMLP_TEST_OTHER_PROCESSOR"  # set to its bits where these tests run for another processor
 
-dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 shapes = pytest.mark.parametrize("rows, vecs", SHAPES)
 
 
@@ -250,21 +242,6 @@ def test_store_part(dtype):
         assert_same(y, expected)
 
 
-def before_a_forbidden_page(array, after=False):
-    """The array, copied to the last bytes before a page that must not be touched, or to the first ones after one."""
-    size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    pages = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    libc = ctypes.CDLL(None, use_errno=True)
-    for page in start, start + mmap.PAGESIZE + size:
-        if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0):  # PROT_NONE
-            raise OSError(ctypes.get_errno(), "mprotect failed")
-    offset = mmap.PAGESIZE if after else mmap.PAGESIZE + size - array.nbytes
-    copy = np.frombuffer(pages, array.dtype, array.size, offset=offset).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 def use_parts_before_a_forbidden_page():
     """Load and store parts whose last number is the last one before a page that kills the process if it is touched."""
     for dtype, source in product(DTYPES, DTYPES):
@@ -276,30 +253,6 @@ def use_parts_before_a_forbidden_page():
             if dtype is source:
                 store_a_part(-y, x, 0, n)
                 assert_same(x, -counting(n, dtype))
-
-
-def run_python(*arguments, timeout=300, **environment):
-    """Run Python beside the tests in a process of its own; fails with what it wrote, or after so many seconds."""
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=TESTS,
-        env=os.environ | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert result.returncode == 0, (
-        f"exit status {result.returncode}\n{result.stdout[-10_000:]}\n{result.stderr[-10_000:]}"
-    )
-
-
-def run_code(code, **environment):
-    """The same with some lines of code; warnings are errors."""
-    run_python("-W", "error", "-c", code, **environment)
-
-
-needs_mprotect = pytest.mark.skipif(os.name != "posix", reason="forbids pages with mprotect")
 
 
 @needs_mprotect

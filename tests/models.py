@@ -1,0 +1,72 @@
+"""What tests of the estimators share: data, estimators of either library, and all that a model has as plain data."""
+
+import numpy as np
+import pytest
+from sklearn.base import is_classifier
+
+import fastmlp
+
+# ---- data -------------------------------------------------------------------------------------------------------
+
+N = 30
+X = np.random.RandomState(0).normal(size=(N, 4))
+NUMBER = np.arange(N)
+LABELS = NUMBER % 3
+INDICATOR = np.eye(3, dtype=int)[LABELS]
+WORDS = np.array(["ant", "bee", "cow"])[LABELS]
+HUGE = X / np.abs(X).max() * np.finfo(float).max  # finite, but no sum over it is
+TARGETS = {"MLPClassifier": LABELS, "MLPRegressor": X[:, 0] - X[:, 1] * X[:, 2]}
+
+
+def put(array, value, dtype=None):
+    """A copy with the value in second place."""
+    array = np.array(array, dtype)
+    array.flat[1] = value
+    return array
+
+
+def frame(columns):
+    return pytest.importorskip("pandas").DataFrame(X, columns=list(columns))
+
+
+# ---- estimators -------------------------------------------------------------------------------------------------
+
+SMALL = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
+IN_ORDER = {"batch_size": 10, "shuffle": False}
+both_estimators = pytest.mark.parametrize("name", TARGETS)
+
+
+def make(name, library=fastmlp, **parameters):
+    return getattr(library, name)(**(SMALL | parameters))
+
+
+def outputs(model, rows=X):
+    return model.predict_proba(rows) if is_classifier(model) else model.predict(rows)
+
+
+def bits(model, rows=X):
+    """All predictions, byte for byte."""
+    methods = ["predict", "predict_proba"] if is_classifier(model) else ["predict"]
+    return [getattr(model, method)(rows).tobytes() for method in methods]
+
+
+def frozen(value):
+    """A value as plain data, in which == compares every bit."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tolist() if value.dtype.hasobject else value.tobytes()
+    if isinstance(value, dict):
+        return {key: frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [frozen(item) for item in value]
+    if type(value).__module__.startswith(("fastmlp", "sklearn", "numpy.random")):
+        return frozen(value.__reduce_ex__(4))
+    return repr(value)
+
+
+def state(model):
+    """All that a model has: parameters, what it learnt and what the optimizer remembers."""
+    return frozen(model.__getstate__())
+
+
+class Trouble(Exception):
+    """What no one foresaw."""

@@ -1,0 +1,185 @@
+"""What tests of `MLP` share: lists of what is tested, networks and their data, and the twins they are compared with."""
+
+import functools
+
+import naive
+import numpy as np
+import pytest
+
+from fastmlp.compiled import activations, losses
+from fastmlp.network import MLP
+from fastmlp.optimizers import SGD, Adam
+
+# ---- what is tested ---------------------------------------------------------------------------------------------
+
+HIDDEN, GOALS = list(activations.HIDDEN), list(losses.LOSSES)  # a goal is a loss, or an output for that which fits it
+
+# name: (ours, its twin), of equal parameters
+OPTIMIZERS = {
+    "adam": (
+        functools.partial(Adam, learning_rate_init=0.01),
+        functools.partial(naive.Adam, learning_rate=0.01),
+    ),
+    "adam, other constants": (
+        functools.partial(Adam, learning_rate_init=0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-2),
+        functools.partial(naive.Adam, learning_rate=0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-2),
+    ),
+    "sgd": (
+        functools.partial(SGD, learning_rate_init=0.02, momentum=0.0),
+        functools.partial(naive.SGD, learning_rate=0.02, momentum=0.0, nesterov=False),
+    ),
+    "momentum": (
+        functools.partial(SGD, learning_rate_init=0.02, momentum=0.7, nesterov=False),
+        functools.partial(naive.SGD, learning_rate=0.02, momentum=0.7, nesterov=False),
+    ),
+    "nesterov": (
+        functools.partial(SGD, learning_rate_init=0.02, momentum=0.7),
+        functools.partial(naive.SGD, learning_rate=0.02, momentum=0.7, nesterov=True),
+    ),
+}
+OPTIMIZERS |= {
+    f"{name}, decayed": tuple(functools.partial(make, weight_decay=0.8) for make in OPTIMIZERS[name])
+    for name in ("adam", "sgd", "momentum", "nesterov")
+}
+
+hidden_activations = pytest.mark.parametrize("hidden", HIDDEN)
+goals = pytest.mark.parametrize("goal", GOALS)
+optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+
+
+def unaligned(X):
+    """Rows that start a byte after a multiple of their numbers' size."""
+    records = np.zeros(len(X), np.dtype([("before", "i1"), ("row", X.dtype, (X.shape[1],))]))
+    records["row"] = X
+    return records["row"]
+
+
+def read_only(X):
+    X.flags.writeable = False
+    return X
+
+
+# The same numbers, or those that the type has, in another form.
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "every third column": lambda X: np.repeat(X, 3, axis=1)[:, ::3],
+    "rows backwards": lambda X: X[::-1].copy()[::-1],
+    "columns backwards": lambda X: X[:, ::-1].copy()[:, ::-1],
+    "both backwards, Fortran": lambda X: np.asfortranarray(X[::-1, ::-1])[::-1, ::-1],
+    "one row for all": lambda X: np.broadcast_to(X[:1].copy(), X.shape),
+    "one column for all": lambda X: np.broadcast_to(X[:, :1].copy(), X.shape),
+    "unaligned": unaligned,
+    "read-only": read_only,
+    "other byte order": lambda X: X.astype(X.dtype.newbyteorder()),
+    "float16": lambda X: X.astype(np.float16),
+    "float32": lambda X: X.astype(np.float32),
+    "float64": lambda X: X.astype(np.float64),
+    "float64, Fortran": lambda X: np.asfortranarray(X, np.float64),
+    "integers": lambda X: (4 * X).astype(np.int64),
+    "bool": lambda X: X > 0.2,
+    "list": lambda X: X.tolist(),
+}
+
+# ---- networks and data ------------------------------------------------------------------------------------------
+
+
+def make_network(layer_units, activation="tanh", goal="softmax", dtype=np.float64, sparse=False):
+    loss = naive.FITTING.get(goal, goal)
+    return MLP(layer_units, activation, losses.LOSSES[loss].output, dtype, sparse, loss)
+
+
+def draw_network(rng, *args, **kwargs):
+    made = make_network(*args, **kwargs)
+    made.initialize(rng)
+    return made
+
+
+def draw_data(rng, layer_units, goal, n):
+    """X and Y as the network takes them: Gaussian rows, and targets that suit the goal."""
+    X, shape = rng.normal(size=(n, layer_units[0])), (n, layer_units[-1])
+    output = losses.LOSSES[naive.FITTING.get(goal, goal)].output
+    if output == "softmax":
+        return X, rng.randint(shape[1], size=n)
+    if output == "logistic":
+        return X, rng.randint(2, size=shape)
+    return X, rng.poisson(1.5, shape) if output == "exp" else rng.normal(size=shape)
+
+
+def order_with_repeats(rng, n, rows):
+    """Numbers of `rows` rows of n, some never, some twice."""
+    return rng.randint(n, size=rows)
+
+
+def bits(network):
+    """All parameters, as bytes."""
+    return b"".join(p.tobytes() for p in network.weights + network.biases)
+
+
+# ---- their twins ------------------------------------------------------------------------------------------------
+
+
+class Twin:
+    """What `naive.py` computes with a network's parameters, in float64, on rows as they are in the network's dtype."""
+
+    def __init__(self, network):
+        self.dtype, self.activations, self.loss = network.dtype, network.activations, network.loss_function.name
+        self.weights = [W.astype(np.float64) for W in network.weights]
+        self.biases = [b.astype(np.float64) for b in network.biases]
+
+    def rows(self, X):
+        return np.asarray(X).astype(self.dtype).astype(np.float64)
+
+    def targets(self, Y):
+        Y = np.asarray(Y)
+        if self.activations[-1] == "softmax":
+            return np.eye(len(self.biases[-1]))[Y]
+        return Y.reshape(len(Y), -1).astype(self.dtype).astype(np.float64)
+
+    def weights_of_rows(self, sample_weight):
+        return None if sample_weight is None else sample_weight.astype(self.dtype).astype(np.float64)
+
+    def forward(self, X):
+        return naive.forward(self.rows(X), self.weights, self.biases, self.activations)
+
+    def gradients(self, X, Y, sample_weight=None, alpha=0.0):
+        row_weights = self.weights_of_rows(sample_weight)
+        return naive.gradients(
+            self.rows(X), self.targets(Y), self.weights, self.biases, self.activations, row_weights, alpha, self.loss
+        )
+
+    def train_epoch(self, X, Y, optimizer, batch_size, alpha=0.0, order=None, sample_weight=None):
+        order = np.arange(len(X)) if order is None else order
+        return naive.epoch(
+            self.rows(X), self.targets(Y), order, batch_size, self.weights, self.biases, self.activations, optimizer,
+            alpha, self.weights_of_rows(sample_weight), self.loss,
+        )  # fmt: skip
+
+
+# how near a network must be to its twin, which computes in float64
+NEAR = {np.float32: {"rtol": 2e-4, "atol": 2e-5}, np.float64: {"rtol": 1e-12, "atol": 1e-12}}
+
+
+def assert_near(found, expected, dtype, **tolerances):
+    """Lists of arrays of this dtype, equal in shape, near in value."""
+    tolerances = NEAR[np.dtype(dtype).type] | tolerances
+    for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert (ours.shape, ours.dtype) == (theirs.shape, dtype)
+        np.testing.assert_allclose(ours, theirs, **tolerances, err_msg=f"array {i}")
+
+
+def assert_near_twin(network, twin, **tolerances):
+    assert_near(network.weights + network.biases, twin.weights + twin.biases, network.dtype, **tolerances)
+
+
+def assert_loss_near(loss, expected, dtype):
+    """Near; a probability of 1 may count as 1 - eps of the network's dtype."""
+    assert loss == pytest.approx(expected, rel=NEAR[dtype]["rtol"], abs=2 * float(np.finfo(dtype).eps))
+
+
+def kinks_near(ours, X, distance):
+    """Whether a sum that a hidden layer of relu takes is so near 0 for some row."""
+    values = Twin(ours).forward(X)
+    layers = zip(values[:-1], ours.weights, ours.biases, ours.activations, strict=True)
+    return any(f == "relu" and np.abs(A @ W + b).min() < distance for A, W, b, f in layers)
