@@ -92,6 +92,7 @@ class _Team:
         self.capacity = numba.config.NUMBA_NUM_THREADS - 1
         self.record, self._workers = np.zeros(1, TEAM.dtype), np.zeros(self.capacity, WORKER.dtype)
         self.record["workers"] = self._workers.ctypes.data
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._workers))  # outlives this object: threads look until the end
         self.address, self._growing = self.record.ctypes.data, threading.Lock()
 
     @property
