@@ -1,4 +1,4 @@
-"""Makes frozen_models_1.gz: small models as this version saves them, for test_frozen_models.py to load for ever.
+"""Makes frozen_models_2.gz: small models as this version saves them, for test_frozen_models.py to load for ever.
 
 Run `python tests/frozen_models.py` where the format of an estimator's state has grown by one, and add the new file; a
 file that a release has been made with stays as it is.
@@ -37,7 +37,11 @@ MODELS = {
         X,
         NUMBERS,
     ),
+    "silu with weight decay": (fastmlp.MLPClassifier(activation="silu", weight_decay=0.1, **SMALL), X, LABELS),
+    "huber": (fastmlp.MLPRegressor("huber", huber_delta=0.5, solver="sgd", weight_decay=0.1, **SMALL), X, NUMBERS),
 }
+# name: the first format whose file has it, if that is not the first of all
+SINCE = {"silu with weight decay": 2, "huber": 2}
 
 
 def outputs(model, X):

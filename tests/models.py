@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import is_classifier
 
 import fastmlp
+from fastmlp.conversion import OWN_PARAMETERS
 
 # ---- data -------------------------------------------------------------------------------------------------------
 
@@ -38,6 +39,11 @@ both_estimators = pytest.mark.parametrize("name", TARGETS)
 
 def make(name, library=fastmlp, **parameters):
     return getattr(library, name)(**(SMALL | parameters))
+
+
+def common_parameters(model):
+    """Those that both libraries' estimators have."""
+    return {name: value for name, value in model.get_params().items() if name not in OWN_PARAMETERS}
 
 
 def outputs(model, rows=X):

@@ -4,6 +4,7 @@ A case that both libraries can run is a line in a table and runs in both: what o
 """
 
 import copy
+import inspect
 import os
 import pickle
 import re
@@ -34,6 +35,7 @@ from models import (
     X,
     bits,
     both_estimators,
+    common_parameters,
     frame,
     frozen,
     make,
@@ -44,12 +46,15 @@ from models import (
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network._base import ACTIVATIONS, LOSS_FUNCTIONS
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastmlp
+from fastmlp.compiled import activations, losses
+from fastmlp.conversion import OWN_PARAMETERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -224,18 +229,22 @@ def for_each(everyone, classifier, regressor):
     )
 
 
+# what is ours alone, as messages list it: tests of their own are in test_own_parameters.py
+OWN = {repr(name) for name in {*activations.HIDDEN, *losses.LOSSES, *OWN_PARAMETERS} - {*ACTIVATIONS, *LOSS_FUNCTIONS}}
+
+
 def outcome(name, library, case):
     """Type and text of the exception; if there is none, of the warnings. NumPy's own warnings are not ours to give.
 
-    A set in the text is sorted: how one is printed differs from set to set.
+    A set in the text is sorted, as how one is printed differs from set to set, and in lists of names ours are left out.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             case(lambda **parameters: make(name, library, **parameters), TARGETS[name])
         except Exception as error:
-            text = re.sub(r"\{(.*?)\}", lambda match: f"{{{sorted(match[1].split(', '))}}}", str(error))
-            return type(error), text
+            names = r"(?<=\{).*?(?=\})|(?<=Valid parameters are: \[).*?(?=\])"
+            return type(error), re.sub(names, lambda match: str(sorted({*match[0].split(", ")} - OWN)), str(error))
     return [(w.category, str(w.message)) for w in caught if w.category is not RuntimeWarning]
 
 
@@ -263,7 +272,7 @@ VALUES = [
 
 
 @both_estimators
-@pytest.mark.parametrize("parameter", sorted(fastmlp.MLPRegressor().get_params()))
+@pytest.mark.parametrize("parameter", sorted(sklearn.neural_network.MLPRegressor().get_params()))
 def test_every_parameter_is_checked_like_scikit_learns(name, parameter):
     """Each of many values, of any type, is accepted or refused with the same words by fit and by partial_fit."""
     if parameter not in make(name).get_params():
@@ -1295,10 +1304,12 @@ def test_warning_points_at_the_caller():
 
 
 def test_repr_and_parameters():
-    """The same parameters with the same defaults in the same order as scikit-learn's, shown the same way."""
+    """scikit-learn's parameters with the same defaults in the same order, shown the same way; ours come after them."""
     for name in TARGETS:
         ours, theirs = getattr(fastmlp, name)(), getattr(sklearn.neural_network, name)()
-        assert list(ours.get_params().items()) == list(theirs.get_params().items())
+        assert list(common_parameters(ours).items()) == list(theirs.get_params().items())
+        names = [list(inspect.signature(type(model)).parameters) for model in (ours, theirs)]
+        assert names[0][: len(names[1])] == names[1] and set(names[0][len(names[1]) :]) <= OWN_PARAMETERS.keys()
         assert repr(ours) == repr(theirs) and repr(make(name)) == repr(make(name, sklearn.neural_network))
 
 

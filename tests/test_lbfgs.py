@@ -18,6 +18,7 @@ import fastmlp
 from fastmlp import lbfgs
 from fastmlp.compiled import passes
 from fastmlp.compiled.records import JOB
+from fastmlp.conversion import OWN_PARAMETERS
 from fastmlp.network import MLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -108,7 +109,7 @@ def test_attributes(name):
         make(name, library, **LBFGS).fit(X, TARGETS[name]) for library in (fastmlp, sklearn.neural_network)
     )
     assert not (epochs | {"_optimizer"}) & vars(model).keys()
-    ours = vars(model).keys() - {"_network"}
+    ours = vars(model).keys() - {"_network", *OWN_PARAMETERS}
     assert ours == vars(theirs).keys() - {"_coef_indptr", "_intercept_indptr", "_best_coefs", "_best_intercepts"}
     model = make(name).fit(X, TARGETS[name])
     curve = list(model.loss_curve_)

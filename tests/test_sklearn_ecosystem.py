@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
 import fastmlp
+from fastmlp.conversion import OWN_PARAMETERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -258,4 +259,5 @@ def test_is_of_its_kind(name):
     assert sklearn.base.is_classifier(ours) == sklearn.base.is_classifier(theirs) == (name == "MLPClassifier")
     assert sklearn.base.is_regressor(ours) == sklearn.base.is_regressor(theirs) == (name == "MLPRegressor")
     public = {method for method in dir(theirs) if not method.startswith("_")}
-    assert {method for method in dir(ours) if not method.startswith("_")} == public | {"to_sklearn", "from_sklearn"}
+    ours_alone = {"to_sklearn", "from_sklearn"} | {name for name in OWN_PARAMETERS if hasattr(ours, name)}
+    assert {method for method in dir(ours) if not method.startswith("_")} == public | ours_alone
