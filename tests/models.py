@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import is_classifier
 
 import fastmlp
+from fastmlp.compiled.losses import LOSSES
 from fastmlp.conversion import OWN_PARAMETERS
 
 # ---- data -------------------------------------------------------------------------------------------------------
@@ -34,6 +35,8 @@ def frame(columns):
 
 SMALL = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
 IN_ORDER = {"batch_size": 10, "shuffle": False}
+REGRESSOR_LOSSES = [name for name, row in LOSSES.items() if row.output in ("identity", "exp")]
+
 both_estimators = pytest.mark.parametrize("name", TARGETS)
 
 

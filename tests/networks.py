@@ -42,6 +42,10 @@ OPTIMIZERS |= {
     for name in ("adam", "sgd", "momentum", "nesterov")
 }
 
+# (hidden, goal, optimizer): as few as have each of them, for what takes too long for all that there may be
+_LISTS = HIDDEN, GOALS, list(OPTIMIZERS)
+EVERY_ONE = [tuple(names[i % len(names)] for names in _LISTS) for i in range(max(map(len, _LISTS)))]
+
 hidden_activations = pytest.mark.parametrize("hidden", HIDDEN)
 goals = pytest.mark.parametrize("goal", GOALS)
 optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -166,16 +166,18 @@ def check(
         "logistic regression": len(layer_units) == 2 and goal == "binary_log_loss",
     }
     SEEN.update(name for name, is_so in cases.items() if is_so)
+    SEEN.update({*ours.activations[:-1], goal, optimizer})
     SEEN["all"] += 1
 
 
 def check_many(count, seed):
-    """So many cases; each kind of shape is among them."""
+    """So many cases; each kind of shape is among them, and each activation, loss and optimizer."""
     guard_what_the_network_allocates()
     network._TRAIN_IN_PARALLEL = network._PREDICT_IN_PARALLEL = network._ROW_IN_PARALLEL = 0
     checks = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))(check)
     hypothesis.seed(seed)(checks)()
-    assert SEEN["all"] >= count and len(SEEN) == 15 + _plan._IN_PLACE
+    assert SEEN["all"] >= count and {*HIDDEN, *GOALS, *OPTIMIZERS} - {"adam"} <= SEEN.keys()
+    assert len(SEEN.keys() - {*HIDDEN, *GOALS, *OPTIMIZERS}) == 15 + _plan._IN_PLACE
 
 
 CASES = [(300, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]

@@ -28,6 +28,7 @@ from models import (
     INDICATOR,
     LABELS,
     NUMBER,
+    REGRESSOR_LOSSES,
     TARGETS,
     WORDS,
     N,
@@ -1129,6 +1130,25 @@ def test_a_copy_is_the_model(name, solver, how, tmp_path):
     for one in model, twin:
         one.set_params(warm_start=True).fit(X, y)
     assert state(model) == state(twin)
+
+
+KINDS = [("MLPClassifier", "activation", f) for f in activations.HIDDEN]
+KINDS += [("MLPRegressor", "loss", loss) for loss in REGRESSOR_LOSSES]
+KINDS += [(name, parameter, 0.3) for name in TARGETS for parameter in OWN_PARAMETERS if hasattr(make(name), parameter)]
+
+
+@pytest.mark.parametrize("name, parameter, value", KINDS)
+def test_copies_and_clones_of_each_kind(name, parameter, value, tmp_path):
+    """Each activation, each loss, and each parameter that scikit-learn does not have, at another value."""
+    y, parameters = abs(TARGETS[name]), {parameter: value, **IN_ORDER}
+    model = make(name, **parameters).fit(X, y).partial_fit(X, y)
+    twins = [make_copy(model, tmp_path) for make_copy in COPIES.values()]
+    again = clone(model).fit(X, y).partial_fit(X, y)
+    assert state(again) == state(model) and bits(again) == bits(model)
+    model.partial_fit(X, y)
+    for twin in twins:
+        assert bits(twin) == bits(again)
+        assert state(twin.partial_fit(X, y)) == state(model) and bits(twin) == bits(model)
 
 
 @both_solvers

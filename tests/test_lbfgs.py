@@ -11,12 +11,14 @@ import sklearn
 import sklearn.neural_network
 from helpers import run_python
 from models import HUGE, LABELS, TARGETS, Trouble, X, bits, both_estimators, make, put, state
+from networks import draw_network, goals, hidden_activations
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
 
 import fastmlp
 from fastmlp import lbfgs
 from fastmlp.compiled import passes
+from fastmlp.compiled.losses import LOSSES
 from fastmlp.compiled.records import JOB
 from fastmlp.conversion import OWN_PARAMETERS
 from fastmlp.network import MLP
@@ -36,14 +38,14 @@ def test_flatten_and_unflatten_are_inverse():
     assert all(np.shares_memory(part, flat) for part in parts)
 
 
-@pytest.mark.parametrize("output", ["softmax", "logistic", "exp", "identity"])
-@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-def test_gradient_is_that_of_the_loss(activation, output):
+@goals
+@hidden_activations
+def test_gradient_is_that_of_the_loss(hidden, goal):
     """Every element of the gradient is the difference of two losses, also where units are padded with -1e30."""
     rng = np.random.RandomState(0)
-    network = MLP([4, 5, 3, 1 if output == "identity" else 2], activation, output, np.float64)
-    network.initialize(rng)
-    y = {"softmax": LABELS % 2, "identity": X[:, 0]}.get(output, np.column_stack([LABELS % 2, LABELS > 0]))
+    network = draw_network(rng, [4, 5, 3, 1 if LOSSES[goal].mean else 2], hidden, goal)
+    y = np.column_stack([LABELS % 2, LABELS > 0])
+    y = {"softmax": LABELS % 2, "identity": X[:, 0]}.get(LOSSES[goal].output, y)
     data = network.data(X, y, rng.uniform(0.5, 2, len(X)))
     flat = lbfgs.flatten(network.weights, network.biases)
     _, gradient = lbfgs.loss_and_gradient(flat, network, data, 0.1)

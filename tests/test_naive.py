@@ -12,7 +12,18 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network._base import ACTIVATIONS, DERIVATIVES, LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-OUTPUTS = {loss: output for output, loss in naive.FITTING.items()} | {"huber": "identity"}
+from fastmlp.compiled import activations
+from fastmlp.compiled.losses import LOSSES
+
+OUTPUTS = {name: row.output for name, row in LOSSES.items()}
+
+
+def test_the_twin_has_every_row_of_the_tables():
+    """Of activations, their derivatives and losses; none besides."""
+    assert naive.ACTIVATIONS.keys() == activations.HIDDEN.keys() | activations.OUTPUTS.keys()
+    assert naive.DERIVATIVES.keys() == activations.HIDDEN.keys()
+    assert {*naive.FITTING.values(), *naive.DELTAS} == LOSSES.keys()
+    assert all(LOSSES[loss].output == output for output, loss in naive.FITTING.items())
 
 
 def draw_network(rng, layer_units, factor=6.0, dtype=np.float64):
@@ -61,7 +72,7 @@ def test_gradients_are_central_differences_of_the_loss(hidden, loss, layer_units
     """dW and db are d loss / d parameter; the squared error's gradient is that of the sum over its outputs."""
     X, Y, weights, biases, activations = draw_smooth_case(hidden, OUTPUTS[loss], layer_units)
     sample_weight = np.random.RandomState(0).uniform(0.5, 2, len(X)) if weighted else None
-    per_output = layer_units[-1] if loss in ("squared_error", "huber") else 1
+    per_output = layer_units[-1] if LOSSES[loss].mean else 1
     alpha, h = 0.3, 1e-5
 
     def objective():

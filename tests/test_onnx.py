@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from helpers import run_python
-from models import INDICATOR, LABELS, WORDS, X, make
+from models import INDICATOR, LABELS, REGRESSOR_LOSSES, WORDS, X, make
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastmlp
+from fastmlp.compiled.activations import HIDDEN
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -22,10 +23,8 @@ TASKS = {
     "a single class": ("MLPClassifier", LABELS * 0 + 7, {}),
     "labels": ("MLPClassifier", INDICATOR, {}),
     "two labels": ("MLPClassifier", INDICATOR[:, :2], {}),
-    "one output": ("MLPRegressor", TWO[:, 0], {}),
-    "two outputs": ("MLPRegressor", TWO, {}),
-    "counts": ("MLPRegressor", LABELS, {"loss": "poisson"}),
-    "two counts": ("MLPRegressor", INDICATOR[:, :2], {"loss": "poisson"}),
+    **{f"{loss}, one output": ("MLPRegressor", LABELS, {"loss": loss}) for loss in REGRESSOR_LOSSES},
+    **{f"{loss}, two outputs": ("MLPRegressor", INDICATOR[:, :2], {"loss": loss}) for loss in REGRESSOR_LOSSES},
 }
 
 
@@ -53,7 +52,7 @@ def assert_onnx(model, rows, tolerance):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("task", TASKS)
 def test_onnx(task, activation):
     """ONNX Runtime predicts what the model does: in float32 within 1e-5, in float64 within 1e-9."""
