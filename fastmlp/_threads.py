@@ -11,8 +11,8 @@ import threading
 import numba
 import numpy as np
 import threadpoolctl
-from numba.np.ufunc import parallel
 
+from fastmlp.compiled.jit import threads_of_numba
 from fastmlp.compiled.records import JOB_ALIGNMENT, TEAM, WORKER
 from fastmlp.compiled.team import serve
 
@@ -23,9 +23,7 @@ def count():
     A limit is `OMP_NUM_THREADS`, or what threadpoolctl sets the libraries of OpenMP to that are there when scikit-learn
     is. Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
-    # Numba's own function would start its threads, if it does not tell that they run
-    running = getattr(parallel, "_is_initialized", False)
-    threads = numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
+    threads = threads_of_numba()
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
     return min(threads, openmp_limit(), JOB_ALIGNMENT - 1)

@@ -11,7 +11,7 @@ from fastmlp.optimizers import SGD, Adam  # where older versions' pickles look f
 __all__ = ["SGD", "Adam", "History", "train"]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class History:
     """What training has seen; a warm start goes on with it.
 

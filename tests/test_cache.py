@@ -23,7 +23,7 @@ import pytest
 
 import fastmlp
 from fastmlp.compiled import session, sources
-from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.llvm_thread import queue
 from fastmlp.compiled.signals import Signals
 
 PACKAGE = Path(fastmlp.__file__).resolve().parent
@@ -277,14 +277,14 @@ def test_nothing_is_done_after_a_failure():
     done = []
     for _ in range(2):
         with pytest.raises(session.Failed) as failed, session.compiling(False, Signals()):
-            line.add(done.append, 1)
-            line.add(lambda: 1 / 0)
-            line.add(done.append, 2)
+            queue.add(done.append, 1)
+            queue.add(lambda: 1 / 0)
+            queue.add(done.append, 2)
         assert isinstance(failed.value.__cause__, ZeroDivisionError)
     with session.compiling(False, Signals()):
         for number in range(3, 103):
-            line.add(done.append, number)
-        line.wait()
+            queue.add(done.append, number)
+        queue.wait()
         assert done == [1, 1, *range(3, 103)]
 
 

@@ -1,4 +1,4 @@
-"""README, "Where it differs from scikit-learn": a test for each line, in its order. Both libraries run each."""
+"""LIMITS.md, "Where it differs from scikit-learn": a test for each line, in its order. Both libraries run each."""
 
 import warnings
 

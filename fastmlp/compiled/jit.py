@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import time
 import types as python_types
 
@@ -98,6 +99,12 @@ def _kernels_in(function):
             yield value.kernel
         elif isinstance(value, numba.core.dispatcher.Dispatcher):
             yield from _kernels_in(value.py_func)
+
+
+def threads_of_numba():
+    """How many threads Numba is set to. Its own function would start them, where it does not say whether they run."""
+    running = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
+    return numba.get_num_threads() if running else numba.config.NUMBA_NUM_THREADS
 
 
 def _forget():
@@ -207,7 +214,7 @@ class Kernel:
         began = time.perf_counter()
         self._dispatcher.compile(sig)
         compiled = self._dispatcher.overloads[sig.args]
-        session.line.add(self._link, symbol, compiled)
+        session.queue.add(self._link, symbol, compiled)
         if self._dispatcher.stats.cache_misses:
             _tell(time.perf_counter() - began, bound, self._dispatcher.stats.cache_path)
         if signals.came:
@@ -309,7 +316,7 @@ class Entry:
                 for kernel in [*kernels, *self._kernels]:
                     kernel.load(bound, signals)
                 self.dispatcher.compile(tuple(map(numba.typeof, args)))
-                session.line.wait()
+                session.queue.wait()
                 self._loaded.setdefault(dtypes, {None}).update(kernels)
         except session.Failed as failed:
             with session.lock:

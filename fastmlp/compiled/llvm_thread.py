@@ -1,21 +1,21 @@
 """A second thread for LLVM's half of the work: Python is free to go on while LLVM is busy."""
 
 import contextlib
-import queue
+import queue as queues
 import threading
 
 # how many pieces may wait for LLVM: they are done before a signal is answered
 _WAITING = 20
 
 
-class _Line:
+class _Queue:
     """Pieces of work for a second thread, one after the other; done at once where there is none.
 
     After one that fails there are no others: the machine code of a function must not run before that of those it calls.
     """
 
     def __init__(self):
-        self._pieces, self._thread, self._error = queue.Queue(_WAITING), None, None
+        self._pieces, self._thread, self._error = queues.Queue(_WAITING), None, None
 
     def add(self, function, *args):
         """Call the function in its turn."""
@@ -59,4 +59,4 @@ class _Line:
         self._thread = self._error = None
 
 
-line = _Line()
+queue = _Queue()

@@ -80,13 +80,13 @@ def element_losses_of_few(job, tile, start, batch):
         at(output.values, job.height, tile, 0, panel),
         at(output.deltas, job.height, tile, 0, panel),
     )
-    weights = gather(job.sample_weights, job.sample_weight_stride, 0, order, start + tile, rows)
+    sample_weights = gather(job.sample_weights, job.sample_weight_stride, 0, order, start + tile, rows)
     loss = column(A, 0)
     for j in range(n):
         p, y = load_column(A, a + j, panel), gather(job.Y, n, j, order, start + tile, rows)
         loss = loss + loss_of(p, y, c)
-        store_column(delta_of(p, y, c) * weights, D, d + j, panel)
-    job.losses[tile] = total(loss * weights)
+        store_column(delta_of(p, y, c) * sample_weights, D, d + j, panel)
+    job.losses[tile] = total(loss * sample_weights)
 
 
 @kernel
@@ -104,13 +104,13 @@ def element_losses(job, first, last, start, batch):
                 no_deltas(job, r)
                 continue
             row, loss = job.order[start + r], zeros(D, 1, 1)
-            weight = job.sample_weights[row * job.sample_weight_stride]
+            sample_weight = job.sample_weights[row * job.sample_weight_stride]
             for k in range(0, n, width):
                 p = load(A, at(output.values, height, r, k, panel), 0, 1, 1)
                 y = load_part(A, Y, row * n + k, n - k)
-                store(delta_of(p, y, c) * weight, D, at(output.deltas, height, r, k, panel), 0)
+                store(delta_of(p, y, c) * sample_weight, D, at(output.deltas, height, r, k, panel), 0)
                 loss = loss + first_of(loss_of(p, y, c), n - k)
-            tile_loss += np.float64(total(loss)) * weight
+            tile_loss += np.float64(total(loss)) * sample_weight
         losses[tile] = tile_loss
 
 
@@ -134,15 +134,15 @@ def cross_entropy_of_few(job, tile, start, batch):
     output, panel, one = job.layers[job.layer_count], VECS * lanes(job), number(job, 1)
     A, D, order, rows = job.A, job.D, job.order, batch - tile
     a, d = at(output.values, job.height, tile, 0, panel), at(output.deltas, job.height, tile, 0, panel)
-    weights = gather(job.sample_weights, job.sample_weight_stride, 0, order, start + tile, rows)
+    sample_weights = gather(job.sample_weights, job.sample_weight_stride, 0, order, start + tile, rows)
     chosen = column(A, 0)
     for j in range(output.units):
         p, label = load_column(A, a + j, panel), gather(job.Y, 1, 0, order, start + tile, rows)
         y = one - where_nonzero(label - number(A, j), column(A, 1))
         chosen = chosen + p * y
-        store_column((p - y) * weights, D, d + j, panel)
+        store_column((p - y) * sample_weights, D, d + j, panel)
     loss = column(A, 0) - log_clipped(chosen, number(A, eps(A)), one)
-    job.losses[tile] = total(loss * weights)
+    job.losses[tile] = total(loss * sample_weights)
 
 
 @kernel
@@ -160,11 +160,11 @@ def cross_entropy(job, first, last, start, batch):
                 no_deltas(job, r)
                 continue
             row = job.order[start + r]
-            weight, label = job.sample_weights[row * job.sample_weight_stride], np.int64(job.Y[row])
+            sample_weight, label = job.sample_weights[row * job.sample_weight_stride], np.int64(job.Y[row])
             for k in range(0, n, width):
                 p = load(A, at(output.values, height, r, k, panel), 0, 1, 1)
-                store(p * weight, D, at(output.deltas, height, r, k, panel), 0)
-            D[at(output.deltas, height, r, label, panel)] -= weight
+                store(p * sample_weight, D, at(output.deltas, height, r, k, panel), 0)
+            D[at(output.deltas, height, r, label, panel)] -= sample_weight
             losses[r] = A[at(output.values, height, r, label, panel)]
         logs = log_clipped(load_column(losses, tile, 1), eps(A), 1.0)
         store_column(number(losses, -1) * logs, losses, tile, 1)

@@ -7,7 +7,7 @@ import pickle
 from numba.core import config
 from numba.core.caching import AppDirs, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
-from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.llvm_thread import queue
 from fastmlp.compiled.sources import SOURCES
 
 
@@ -28,7 +28,7 @@ class _Files(IndexDataCacheFile):
             overload = pickle.loads(data) if checksum == _checksum(key, data) else None
         except Exception:  # whatever garbage raises when it is unpickled
             return None
-        line.wait()  # machine code must not be loaded before that of what it calls
+        queue.wait()  # machine code must not be loaded before that of what it calls
         return overload
 
     def _load_index(self):
@@ -100,7 +100,7 @@ class Cache(FunctionCache):
             return None
 
     def save_overload(self, sig, data):
-        line.add(self._save, sig, data)
+        queue.add(self._save, sig, data)
 
     def _save(self, sig, data):
         try:

@@ -11,13 +11,14 @@ what we change or use                                   if it is gone or no long
 `BaseContext.get_abi_sizeof`, `target.magic_tuple`,
 `llvm.get_process_triple`, `dump_refprune_stats`
 `Compiler.define_pipelines`, `PassManager.passes`       Numba runs passes that our functions do not need
-`Dispatcher.get_call_template` (in `jit`)              functions are compiled for each constant they get
+`Dispatcher.get_call_template` (in `jit`)               functions are compiled for each constant they get
 `JITCodeLibrary`, `CodeLibrary`, `_dynfunc`, `cgutils`  LLVM works when Python has nothing to do, not meanwhile
 `CPUContext.get_executable`, `target._library_class`,
 `codegen.require_global_compiler_lock`
 `global_compiler_lock`                                  only our own lock keeps other threads away
 its `_lock`, and `llvm.ffi.lib._lock`                   a child forked while others compile waits for ever
-`Dispatcher._cache`, `caching` (in `jit`, `numba_cache`)     each process compiles anew
+`Dispatcher._cache`, `caching` (here in `numba_cache`)  each process compiles anew
+`parallel._is_initialized` (in `jit`)                   `numba.set_num_threads` is not heard
 ======================================================  ==================================================
 
 An attribute that is not there is not changed. If this module cannot be imported, or kernels do not compile with its
@@ -35,7 +36,7 @@ from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
 from numba.core.typing import BaseContext as TypingContext
 
-from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.llvm_thread import queue
 
 # what Numba does to each function for closures, `with`, literal arguments and expressions of arrays: we have none
 _NEEDLESS_PASSES = {
@@ -90,7 +91,7 @@ class _Library(JITCodeLibrary):
             super().finalize()
 
     def _read(self):
-        line.wait()
+        queue.wait()
         while self._texts:
             name, text = self._texts[0]
             module = llvm.parse_assembly(text)
@@ -110,7 +111,7 @@ def _executable(get_executable):
     def executable(context, library, descriptor, env):
         if library.defines(descriptor.llvm_cpython_wrapper_name):
             return get_executable(context, library, descriptor, env)
-        line.add(get_executable, context, library, descriptor, env)
+        queue.add(get_executable, context, library, descriptor, env)
         return _dynfunc.make_function(descriptor.lookup_module(), descriptor.qualname, "", 0, env, (library,))
 
     return executable

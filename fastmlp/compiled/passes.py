@@ -72,23 +72,23 @@ from fastmlp.compiled.updates import LOSS
 
 
 @inlined
-def sum_weights(weights, stride, order, first, last):
+def sum_sample_weights(sample_weights, stride, order, first, last):
     """S: the sum of the sample weights of rows order[first:last]."""
     if stride == 0:
-        return np.float64(last - first) * weights[0]
+        return np.float64(last - first) * sample_weights[0]
     weight = 0.0
     for r in range(first, last):
-        weight += weights[order[r]]
+        weight += sample_weights[order[r]]
     return weight
 
 
 @inlined
-def weigh_nothing(weights, stride, order, first, last):
+def weigh_nothing(sample_weights, stride, order, first, last):
     """Whether the sample weight of each of these rows is 0."""
     if stride == 0:
-        return weights[0] == 0
+        return sample_weights[0] == 0
     for r in range(first, last):
-        if weights[order[r]] != 0:
+        if sample_weights[order[r]] != 0:
             return False
     return True
 
@@ -99,7 +99,7 @@ def open_batch(job, start, batch):
     step = job.step
     if start > job.first_row:
         close_batch(job, start - job.batch_size)
-    weight = sum_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
+    weight = sum_sample_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
     step.scale, step.rate = 1 / weight if weight != 0 else 0.0, job.rates[start // job.batch_size]
     step.keep = 1 - step.rate * step.weight_decay
     if step.corrected != 0 and weight != 0:
@@ -269,7 +269,7 @@ train_batches_at = train_batches.address
 
 
 @jit.entry(TYPES)
-def epoch(words, X, x, Y, weights, rows, order, rates, first, until, P, Q, M, V):
+def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q, M, V):
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
     The job is one that `Plan` has made: the rest of what it tells comes here.
@@ -280,7 +280,7 @@ def epoch(words, X, x, Y, weights, rows, order, rates, first, until, P, Q, M, V)
     all that `order` names is there.
     """
     job = job_at(words, P)
-    n, stride, batch_size, step = len(order), min(1, len(weights) - 1), job.batch_size, job.step
+    n, stride, batch_size, step = len(order), min(1, len(sample_weights) - 1), job.batch_size, job.step
     if first == 0:
         lowest, highest = order[0], order[0]
         for row in order:
@@ -290,14 +290,14 @@ def epoch(words, X, x, Y, weights, rows, order, rates, first, until, P, Q, M, V)
         step.loss = step.counted = 0
         for start in range(0, n, batch_size):
             last = min(n, start + batch_size)
-            if weigh_nothing(weights, stride, order, start, last):
+            if weigh_nothing(sample_weights, stride, order, start, last):
                 continue
-            if sum_weights(weights, stride, order, start, last) == 0:
+            if sum_sample_weights(sample_weights, stride, order, start, last) == 0:
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
             step.counted += last - start
         if step.counted == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-    job.x, job.Y, job.sample_weights, job.sample_weight_stride = pointer(x), pointer(Y), pointer(weights), stride
+    job.x, job.Y, job.sample_weights, job.sample_weight_stride = pointer(x), pointer(Y), pointer(sample_weights), stride
     job.order, job.ordered, job.rates, job.X = pointer(order), 1, pointer(rates), address(X)
     job.P, job.Q, job.M, job.V, job.size = pointer(P), pointer(Q), pointer(M), pointer(V), len(P)
     job.rows, job.first_row = n, first

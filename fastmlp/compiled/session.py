@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 
-from fastmlp.compiled.llvm_thread import line
+from fastmlp.compiled.llvm_thread import queue
 
 try:
     from fastmlp.compiled import numba_hooks as hooks
@@ -83,15 +83,15 @@ def compiling(vectorize, signals):
                 undo.callback(_collect_again)
                 gc.disable()
             if hooks is not None:
-                line.open()
+                queue.open()
             yield
-            line.wait()
+            queue.wait()
         except Interrupted:
             pass
         except Exception as error:
             raise Failed(hooks is not None) from error
         finally:
-            line.close()
+            queue.close()
 
 
 def _forget_undo():
@@ -141,7 +141,7 @@ def _after_fork_in_child():
     free = [_is_free(other) for other in _locks()]
     if _undo is not None or not all(free):
         lock, _usable = threading.RLock(), False
-        line.__init__()
+        queue.__init__()
         if _undo is not None:
             _undo.close()
 

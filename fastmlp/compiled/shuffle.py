@@ -28,7 +28,7 @@ def next_word(word, after, shifted):
 
 @jit.entry({}, vectorize=True, nogil=False)
 def swap(rows_, state_, numbers_):
-    """Swap each row, the last one first, with one drawn from those up to it; the last array is room for a block."""
+    """Swap each row, the last one first, with one drawn from those up to it; the last array is scratch for a block."""
     rows, state, numbers = pointer(rows_), pointer(state_), pointer(numbers_)
     last, mask, used = len(rows_) - 1, 1, np.int64(state[WORDS])
     while mask < last:
