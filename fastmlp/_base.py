@@ -207,7 +207,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         if sparse is None:
             sparse = network is not None and network.sparse
         if network is not None and network.sparse == sparse and network.holds(self.coefs_, self.intercepts_):
-            if self._is_like(network, network.layer_units, network.dtype, sparse):
+            if self._fits(network):
                 return network
         layer_units = [np.shape(W)[0] for W in self.coefs_] + [np.shape(self.coefs_[-1])[1]]
         dtype = np.result_type(np.float32, *self.coefs_, *self.intercepts_)
@@ -217,20 +217,19 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _network_of(self, layer_units, dtype, sparse):
         """A network of these layers, for dense or for sparse X; the last one if it is of the same make."""
-        network = getattr(self, "_network", None)
-        if network is None or not self._is_like(network, layer_units, dtype, sparse):
+        network, make = getattr(self, "_network", None), (tuple(layer_units), np.dtype(dtype), sparse)
+        if network is None or make != (network.layer_units, network.dtype, network.sparse) or not self._fits(network):
             hidden = [self.activation] * (len(layer_units) - 2)
             network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *self._network_loss())
         return network
 
-    def _is_like(self, network, layer_units, dtype, sparse):
-        """Whether a network is what the parameters describe."""
-        activations = *[self.activation] * (len(layer_units) - 2), self.out_activation_
-        make = tuple(layer_units), activations, np.dtype(dtype), sparse
+    def _fits(self, network):
+        """Whether a network has the activations and the loss that the parameters say."""
+        *hidden, output = network.activations
+        if hidden != [self.activation] * len(hidden) or output != self.out_activation_:
+            return False
         loss, parameter = self._network_loss()
-        ours = network.loss_function.name, network.loss_parameter
-        same_loss = loss in (None, ours[0]) and (network.loss_function.parameter is None or parameter == ours[1])
-        return same_loss and make == (network.layer_units, network.activations, network.dtype, network.sparse)
+        return loss is None or (loss, parameter) == (network.loss_function.name, network.loss_parameter)
 
     def _network_loss(self):
         """Name and parameter of the network's loss; None for the first one that goes with its output."""

@@ -57,8 +57,10 @@ class Workspace:
 
     Attributes
     ----------
-    job : numpy.void
-        The record JOB, to be read and written; `words` is the array of integers that is handed to an entry.
+    words : ndarray of int64
+        The record JOB as it is handed to an entry.
+    job : dict of ndarray
+        Each field of it that changes from call to call, as an array of one number: a record is slow to read.
     layers : ndarray of LAYER
     A : ndarray
         Activations.
@@ -68,31 +70,38 @@ class Workspace:
         Fields that are to hold the addresses of kernels.
     nonzeros : ndarray of NONZEROS or None
         Of sparse X.
+    step : ndarray of STEP or None
+        The one that the job names.
     rows_a_call : int
         How many rows to train on until Python is to look whether somebody has pressed Ctrl-C.
     """
 
     words: np.ndarray
-    job: np.void
+    job: dict
     layers: np.ndarray
     A: np.ndarray
     arrays: list
     links: list
     nonzeros: np.ndarray | None = None
     sorting: tuple = ()
+    step: np.ndarray | None = None
     rows_a_call: int = 0
+
+    def name_step(self, step):
+        """Say where an optimizer's numbers are."""
+        if self.step is not step:  # to ask for an address takes longer than a batch of a tiny network
+            self.step, self.job["step"][0] = step, step.ctypes.data
 
     def name_nonzeros(self, rows):
         """Say where these sparse rows are, which must live as long as they are used."""
         self.nonzeros["indptr"], self.nonzeros["indices"] = rows.indptr.ctypes.data, rows.indices.ctypes.data
 
     def link(self, entry, *args, others=()):
-        """Compile or load what a call of the entry with these arguments runs, once; and other kernels."""
-        if self.links or others:
-            addresses = entry.prepare(*args, kernels=[*(kernel for *_, kernel in self.links), *others])
-            for (records, place, field, _), address in zip(self.links, addresses, strict=False):
-                records[place][field] = address
-            self.links = []
+        """Compile or load what a call of the entry with these arguments runs, and other kernels; note the addresses."""
+        addresses = entry.prepare(*args, kernels=[*(kernel for *_, kernel in self.links), *others])
+        for (records, place, field, _), address in zip(self.links, addresses, strict=False):
+            records[place][field] = address
+        self.links = []
 
 
 class Plan:
@@ -257,7 +266,8 @@ class Plan:
             nonzeros = np.zeros(1, NONZEROS.dtype)
             records["nonzeros"] = nonzeros.ctypes.data
         arrays = [places, *(value for value in fields.values() if isinstance(value, np.ndarray))]
-        return Workspace(words, records[0], layers, A, arrays, links, nonzeros if sparse else None)
+        job = {name: records[name] for name in ("team", "step", "checked", "not_finite")}
+        return Workspace(words, job, layers, A, arrays, links, nonzeros if sparse else None)
 
     def workspace_to_predict(self, height, threads, sparse):
         """For threads that take `height` rows at a time together."""

@@ -268,13 +268,13 @@ class MLP:
             X = X.astype(self.dtype)
         return X
 
-    def _take(self, make, *key):
-        """A workspace that `make` has made of this key: the spare one, or a new one. No two calls have the same."""
-        spare_key, workspace = self._spare.pop(make.__name__, (None, None))
-        return workspace if spare_key == key else make(*key)
+    def _take(self, task, *key):
+        """A workspace for this task: the spare one, or a new one. No two calls have the same."""
+        spare_key, workspace = self._spare.pop(task, (None, None))
+        return workspace if spare_key == key else getattr(self.plan, f"workspace_to_{task}")(*key)
 
-    def _give_back(self, make, *key, workspace):
-        self._spare[make.__name__] = key, workspace
+    def _give_back(self, task, *key, workspace):
+        self._spare[task] = key, workspace
 
     def release(self):
         """Give back the memory that is kept for the next call; where all rows were one batch, it is large."""
@@ -313,13 +313,13 @@ class MLP:
             return out
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
-        workspace = self._take(self.plan.workspace_to_predict, height, threads, sparse)
+        workspace = self._take("predict", height, threads, sparse)
         if n > ROWS and not sparse:
-            workspace.layers[0]["in_place"] = self.plan.in_place(X.dtype, X.strides[1] == X.itemsize)
-        workspace.job["checked"] = finite and not sparse and order is _ALL_ROWS
+            workspace.layers["in_place"][0] = self.plan.in_place(X.dtype, X.strides[1] == X.itemsize)
+        workspace.job["checked"][0] = finite and not sparse and order is _ALL_ROWS
         self._forward(X, order, workspace, threads, out)
-        bad = finite and workspace.job["not_finite"]
-        self._give_back(self.plan.workspace_to_predict, height, threads, sparse, workspace=workspace)
+        bad = finite and workspace.job["not_finite"][0]
+        self._give_back("predict", height, threads, sparse, workspace=workspace)
         if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
@@ -359,13 +359,14 @@ class MLP:
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), flat_view(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
         key = threads, view.dtype
-        workspace = self._take(self.plan.workspace_to_predict_row, *key)
+        workspace = self._take("predict_row", *key)
         args = workspace.words, view, x, read_only(addresses), len(X), self._parameters, out.ravel()
-        workspace.link(passes.predict_row, *args)
-        workspace.job["checked"], workspace.job["team"] = finite, _threads.team_for(threads)
+        if workspace.links:
+            workspace.link(passes.predict_row, *args)
+        workspace.job["checked"][0], workspace.job["team"][0] = finite, _threads.team_for(threads)
         passes.predict_row(*args)
-        bad = finite and workspace.job["not_finite"]
-        self._give_back(self.plan.workspace_to_predict_row, *key, workspace=workspace)
+        bad = finite and workspace.job["not_finite"][0]
+        self._give_back("predict_row", *key, workspace=workspace)
         if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
@@ -375,8 +376,9 @@ class MLP:
         args = workspace.words, *flat_view(X), order, len(out), self._parameters, self._copies, out.ravel()
         if isinstance(X, SparseRows):
             workspace.name_nonzeros(X)
-        workspace.link(entry, *args)
-        workspace.job["team"] = _threads.team_for(threads)
+        if workspace.links:
+            workspace.link(entry, *args)
+        workspace.job["team"][0] = _threads.team_for(threads)
         entry(*args)
 
     def forward(self, X):
@@ -491,9 +493,9 @@ class MLP:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         key = batch_size, threads, sparse, rule, self.loss_function, self.loss_parameter, data.X.dtype
-        workspace = self._take(self.plan.workspace_to_train, *key)
-        job = workspace.job
-        job["team"], job["step"] = _threads.team_for(threads), step.ctypes.data
+        workspace = self._take("train", *key)
+        workspace.job["team"][0] = _threads.team_for(threads)
+        workspace.name_step(step)
         if sparse:
             ends = nonzeros_before(data.sparse, order)
             most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
@@ -501,7 +503,7 @@ class MLP:
             self.plan.prepare_to_sort(workspace, ends, most, threads)
         else:
             grouped = self.plan.groups(batch_size) > 1
-            workspace.layers[0]["in_place"] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
+            workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
         self._held, start = None, 0
         while start < len(order):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
@@ -509,13 +511,14 @@ class MLP:
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
                 until, self._parameters, self._copies, first, second,
             )  # fmt: skip
-            workspace.link(passes.epoch, *args, others=others)
+            if workspace.links or others:
+                workspace.link(passes.epoch, *args, others=others)
             loss = passes.epoch(*args)
             seconds = max(time.perf_counter() - began, 1e-9)  # some clocks stand still
             rows_a_second = (until - start) / seconds
             workspace.rows_a_call = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
             start = until
-        self._give_back(self.plan.workspace_to_train, *key, workspace=workspace)
+        self._give_back("train", *key, workspace=workspace)
         return loss
 
 

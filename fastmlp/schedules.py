@@ -28,7 +28,9 @@ class Constant:
 
     def rates(self, batches):
         """The rates of the next epoch, which has so many batches: a float64 array."""
-        return np.full(batches, self.learning_rate, np.float64)
+        rates = np.empty(batches)
+        rates.fill(self.learning_rate)
+        return rates
 
     def epoch_ends(self, t):
         """After an epoch; t is the number of samples seen so far."""

@@ -22,6 +22,7 @@ from fastmlp.compiled.tile import (
     lanes,
     load,
     load_column,
+    load_like,
     logistic,
     maximum,
     number,
@@ -101,9 +102,9 @@ def activated(layer, z, A, start, stride):
         size, few = max(ROWS, lanes(A)), two_columns(A)
         store(z, few, 0, 0)
         call(layer.activate, (few, 0, 1, size, size))
-        z = load_column(few, 0, 1)
+        z = load_like(z, few, 0)
         if layer.slopes >= 0:
-            store_column(load_column(few, size, 1), A, start, stride)
+            store_column(load_like(z, few, size), A, start, stride)
     return z
 
 

@@ -854,6 +854,18 @@ def column(typingctx, memory, x):
 
 
 @intrinsic
+def load_like(typingctx, column, memory, start):
+    """A column like this one, whose numbers stand side by side in memory."""
+
+    def codegen(context, builder, sig, args):
+        _, memory, start = args
+        offsets = [builder.add(start, INT64(v * column.lanes)) for v in range(column.vecs)]
+        return _pack(builder, column, [_load(builder, column, memory, offset) for offset in offsets])
+
+    return column(column, memory, types.int64), codegen
+
+
+@intrinsic
 def load_column(typingctx, memory, start, stride):
     """column[r] = memory[start + r * stride]"""
     column = _column(memory.dtype)
