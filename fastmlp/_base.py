@@ -225,8 +225,8 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _fits(self, network):
         """Whether a network has the activations and the loss that the parameters say."""
-        *hidden, output = network.activations
-        if hidden != [self.activation] * len(hidden) or output != self.out_activation_:
+        hidden, output = network.activations[:-1], network.activations[-1]
+        if hidden != (self.activation,) * len(hidden) or output != self.out_activation_:
             return False
         loss, parameter = self._network_loss()
         return loss is None or (loss, parameter) == (network.loss_function.name, network.loss_parameter)

@@ -291,8 +291,8 @@ class Plan:
         layers, values, deltas, links = self._layers(height, sparse, kept=rule.goal != LOSS)
         links += [(None, 0, "loss_kernel", loss.kernel), (None, 0, "step_item", rule.kernel)]
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
-        if not loss.parameter:
-            loss_parameter = np.finfo(panels.dtype).eps
+        number = np.finfo(panels.dtype)
+        loss_parameter = max(loss_parameter, number.tiny) if loss.parameter else number.eps
         return self._workspace(
             height, threads, sparse, self.passes(sparse, by_layers, rule.goal), layers, values, links,
             batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
