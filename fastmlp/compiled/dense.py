@@ -120,6 +120,14 @@ def weights_backward(job, i):
     return job.Q, layer.copy, padded(layer.units, lanes(job))
 
 
+@inlined
+def fetch(X, places, first, k, end):
+    """Have the numbers k..end of a tile of rows of X brought to this core: it may not foresee that many streams."""
+    for r in range(first, first + ROWS):
+        for q in range(places[r] + k, places[r] + end, lanes(X)):
+            prefetch(X, q)
+
+
 def _forward(vecs):
     def forward(job, i, c, first, last):
         """A_i = f(A_{i-1} W_i + b_i) for rows first..last and the tile's columns from c; softmax comes after."""
@@ -138,6 +146,8 @@ def _forward(vecs):
                     z = load(A, out, panel, ROWS, vecs)
                 if k < in_place:
                     rows = rows_at(places, r)
+                    if c == 0 and r + ROWS < last:
+                        fetch(X, places, r + ROWS, k, end)
                     for q in range(k, end):
                         z = outer(z, X, q, rows, W, w + q * panel)
                 else:
