@@ -73,19 +73,18 @@ delta_of = difference
 @kernel
 def element_losses_of_few(job, tile, start, batch):
     """`element_losses` for a tile of rows of a layer of few units, unit by unit."""
-    output, panel = job.layers[job.layer_count], VECS * lanes(job)
-    A, D, order, n, rows = job.A, job.D, job.order, output.units, batch - tile
-    c, a, d = (
-        number(A, job.loss_parameter),
-        at(output.values, job.height, tile, 0, panel),
-        at(output.deltas, job.height, tile, 0, panel),
-    )
+    output, panel, rows = job.layers[job.layer_count], VECS * lanes(job), batch - tile
+    A, D, order, n, c = job.A, job.D, job.order, output.units, number(job, job.loss_parameter)
+    a, d = at(output.values, job.height, tile, 0, panel), at(output.deltas, job.height, tile, 0, panel)
     sample_weights = gather(job.sample_weights, job.sample_weight_stride, 0, order, start + tile, rows)
     loss = column(A, 0)
     for j in range(n):
-        p, y = load_column(A, a + j, panel), gather(job.Y, n, j, order, start + tile, rows)
-        loss = loss + loss_of(p, y, c)
-        store_column(delta_of(p, y, c) * sample_weights, D, d + j, panel)
+        # Always so, but this is not known: else the constants of logarithms would be put on the stack before the loop,
+        # which takes as long as the loss of one unit.
+        if job.batch_size > 0:
+            p, y = load_column(A, a + j, panel), gather(job.Y, n, j, order, start + tile, rows)
+            loss = loss + loss_of(p, y, c)
+            store_column(delta_of(p, y, c) * sample_weights, D, d + j, panel)
     job.losses[tile] = total(loss * sample_weights)
 
 

@@ -100,7 +100,8 @@ def open_batch(job, start, batch):
     if start > job.first_row:
         close_batch(job, start - job.batch_size)
     weight = sum_sample_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
-    step.scale, step.rate = 1 / weight if weight != 0 else 0.0, job.rates[start // job.batch_size]
+    step.scale, step.rate = 1 / weight if weight != 0 else 0.0, job.rates[job.batch]
+    job.batch += 1
     step.keep = 1 - step.rate * step.weight_decay
     if step.corrected != 0 and weight != 0:
         step.steps += 1
@@ -300,7 +301,7 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
     job.x, job.Y, job.sample_weights, job.sample_weight_stride = pointer(x), pointer(Y), pointer(sample_weights), stride
     job.order, job.ordered, job.rates, job.X = pointer(order), 1, pointer(rates), address(X)
     job.P, job.Q, job.M, job.V, job.size = pointer(P), pointer(Q), pointer(M), pointer(V), len(P)
-    job.rows, job.first_row = n, first
+    job.rows, job.first_row, job.batch = n, first, first // batch_size
     batches = (until - first + batch_size - 1) // batch_size
     job.pass_count = batches * job.passes_a_batch
     job.layers[0].X = memory(P, address(X))

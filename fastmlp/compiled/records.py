@@ -141,6 +141,7 @@ JOB = Record(
         "step_item": INT,  # the address of the kernel that steps an item by a rule, see `updates`
         "step": STEP,
         "rates": FLOATS,  # the learning rate of each batch
+        "batch": INT,  # the number of the next one
         "loss_kernel": INT,  # the address of the kernel for losses and deltas of the output, see `losses`
         "loss_parameter": FLOAT,
         "loss_divisor": FLOAT,  # outputs, if the loss is their mean

@@ -204,7 +204,8 @@ def claim(job, p, s):
 @kernel
 def do_piece(job, s, p, X):
     """Piece p of pass s, batch after batch: call the kernel that the order of passes names."""
-    one, start = job.passes[s % job.passes_a_batch], job.first_row + s // job.passes_a_batch * job.batch_size
+    n = s // job.passes_a_batch  # divisions are slow
+    one, start = job.passes[s - n * job.passes_a_batch], job.first_row + n * job.batch_size
     call(one.kernel, (job, one.layer, p, start, min(job.batch_size, job.rows - start), X))
 
 
