@@ -70,6 +70,8 @@ class Workspace:
         Fields that are to hold the addresses of kernels.
     nonzeros : ndarray of NONZEROS or None
         Of sparse X.
+    sorting : tuple of ndarray
+        Where the nonzeros of a batch are sorted.
     step : ndarray of STEP or None
         The one that the job names.
     rows_a_call : int

@@ -97,10 +97,15 @@ class _Team:
     def workers(self):
         return int(self.record["worker_count"][0])
 
-    def grow(self, workers):
-        """Have so many workers, or as many as there can be: a system may allow no more threads."""
+    def prepare(self):
+        """Compile or load what a worker runs; the record as it is handed to it."""
         words = self.record.view(np.int64)
         serve.prepare(words, 0)
+        return words
+
+    def grow(self, workers):
+        """Have so many workers, or as many as there can be: a system may allow no more threads."""
+        words = self.prepare()
         with self._growing:
             while self.workers < min(workers, self.capacity):
                 self._workers[self.workers]["lock"][0] = _new_lock()
@@ -122,6 +127,11 @@ def team_for(threads):
     if _current.workers < min(threads - 1, _current.capacity):
         _current.grow(threads - 1)
     return _current.address
+
+
+def prepare():
+    """Compile or load what threads of our own run."""
+    _current.prepare()
 
 
 def workers():

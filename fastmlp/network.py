@@ -537,6 +537,7 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         Whether to prepare for sparse `X` too.
     """
     shuffle(np.random.RandomState(0), np.arange(2, dtype=np.int64))
+    _threads.prepare()
     for dtype in dtypes:
         network, Y = MLP([1, 1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)

@@ -406,6 +406,8 @@ PLAIN = {
     "other layers": ({"hidden_layer_sizes": (), "activation": "tanh"}, (X, Y)),
     "int32 as layers": ({"hidden_layer_sizes": np.array([7, 3], np.int32), "activation": "logistic"}, (X, Y)),
     "poisson": ({"loss": "poisson"}, (X, np.abs(Y))),
+    "what scikit-learn does not have": ({"activation": "silu", "loss": "huber", "weight_decay": 0.1}, (X, Y)),
+    "wide layers, shared by threads": ({"hidden_layer_sizes": (400, 300), "batch_size": 20}, (X, Y)),
 }
 
 
