@@ -28,6 +28,7 @@ from fastmlp.conversion import OWN_PARAMETERS, from_sklearn, register, to_sklear
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
 from fastmlp.network import FINGERPRINT_UP_TO, MLP
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.schedules import SCHEDULES
 from fastmlp.training import History, train
 
 _STOCHASTIC_SOLVERS = ["sgd", "adam"]
@@ -52,7 +53,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
