@@ -205,36 +205,37 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _network_of_coefs(self, sparse=None):
         """The network that `coefs_` and `intercepts_` describe, with them in it; if `sparse` is said, to train it."""
         network = getattr(self, "_network", None)
+        trained = sparse is not None
         if sparse is None:
             sparse = network is not None and network.sparse
         if network is not None and network.sparse == sparse and network.holds(self.coefs_, self.intercepts_):
-            if self._fits(network):
+            if self._fits(network, trained):
                 return network
         layer_units = [np.shape(W)[0] for W in self.coefs_] + [np.shape(self.coefs_[-1])[1]]
         dtype = np.result_type(np.float32, *self.coefs_, *self.intercepts_)
-        network = self._network_of(layer_units, dtype, sparse)
+        network = self._network_of(layer_units, dtype, sparse, trained)
         network.set_parameters(self.coefs_, self.intercepts_)
         return network
 
-    def _network_of(self, layer_units, dtype, sparse):
+    def _network_of(self, layer_units, dtype, sparse, trained=True):
         """A network of these layers, for dense or for sparse X; the last one if it is of the same make."""
         network, make = getattr(self, "_network", None), (tuple(layer_units), np.dtype(dtype), sparse)
-        if network is None or make != (network.layer_units, network.dtype, network.sparse) or not self._fits(network):
-            hidden = [self.activation] * (len(layer_units) - 2)
-            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *self._network_loss())
+        same = network is not None and make == (network.layer_units, network.dtype, network.sparse)
+        if not same or not self._fits(network, trained):
+            hidden, loss = [self.activation] * (len(layer_units) - 2), self._network_loss() if trained else ()
+            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *loss)
         return network
 
-    def _fits(self, network):
-        """Whether a network has the activations and the loss that the parameters say."""
+    def _fits(self, network, trained):
+        """Whether a network has the activations that the parameters say, and the loss, if it is to be trained."""
         hidden, output = network.activations[:-1], network.activations[-1]
         if hidden != (self.activation,) * len(hidden) or output != self.out_activation_:
             return False
-        loss, parameter = self._network_loss()
-        return loss is None or (loss, parameter) == (network.loss_function.name, network.loss_parameter)
+        return not trained or self._network_loss() in ((), (network.loss_function.name, network.loss_parameter))
 
     def _network_loss(self):
-        """Name and parameter of the network's loss; None for the first one that goes with its output."""
-        return None, 1.0
+        """Name and parameter of the network's loss; nothing for the first one that goes with its output."""
+        return ()
 
     def _forward(self, X, finite=False):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight.

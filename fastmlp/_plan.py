@@ -128,9 +128,6 @@ class Plan:
         self.layer_count = len(self.activations)
         self.items, self.costs, self.step_costs = self._cut()
 
-    def __reduce__(self):
-        return Plan, (self.panels, self.activations)
-
     def _cut(self):
         """Work items, the costs of their gradients and those of their steps alone."""
         panels, items, costs, step_costs = self.panels, [], [], []
@@ -217,7 +214,7 @@ class Plan:
         return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), (weights, 0)]
 
     def every_kernel(self, sparse):
-        """The kernels that plans name, all of them."""
+        """The kernels that plans for training name, all of them."""
         of_activations = [(f.activate, f.activate_and_keep, f.normalize) for f in [*HIDDEN.values(), *OUTPUTS.values()]]
         kernels = [kernel for some in of_activations for kernel in some if kernel is not None]
         kernels += [row.kernel for row in [*LOSSES.values(), *RULES.values()]]
@@ -277,13 +274,13 @@ class Plan:
         return self._workspace(height, threads, sparse, [], layers, values, links)
 
     def workspace_to_predict_row(self, threads, dtype):
-        """For threads that take one row of X, of this dtype, from the user's matrices."""
+        """For threads that take one row of X from the user's matrices; the kernels are those for X of this dtype."""
         layers, values, _, links = self._layers(ROWS, sparse=False, kept=False)
         order = [(passes.pack_row_pass, 0)] + [(passes.forward_row_pass, i) for i in range(1, self.layer_count + 1)]
         return self._workspace(ROWS, threads, False, order, layers, values, links, batch_size=1)
 
     def workspace_to_train(self, batch_size, threads, sparse, rule, loss, loss_parameter, dtype):
-        """For threads that take so many rows of X, of this dtype, at a time together."""
+        """For threads that take so many rows at a time together; the kernels are those for X of this dtype."""
         panels, height = self.panels, pad(batch_size, ROWS)
         groups, by_layers = self.groups(batch_size), self.by_layers(batch_size)
         costs = self.costs if groups == 1 else self.step_costs

@@ -13,6 +13,7 @@ OWN_PARAMETERS = {"weight_decay": 0.0, "huber_delta": 1.0}
 # What ours may be where scikit-learn's may be less.
 _IN_SKLEARN = {
     "activation": ["identity", "logistic", "tanh", "relu"],
+    "learning_rate": ["constant", "invscaling", "adaptive"],
     "loss": ["squared_error", "poisson"],
     **{name: [default] for name, default in OWN_PARAMETERS.items()},
 }

@@ -96,7 +96,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         Largest number of loss evaluations of 'lbfgs'.
     weight_decay : float, default=0.0
         Decoupled weight decay (AdamW; Loshchilov and Hutter, 2019), for 'adam' and 'sgd': each step multiplies weights,
-        but not biases, by 1 - rate * weight_decay. scikit-learn does not have it; `alpha` is the L2 penalty.
+        but not biases, by 1 - rate * weight_decay. 'lbfgs' refuses it. scikit-learn does not have it; `alpha` is the L2
+        penalty.
 
     Attributes
     ----------
@@ -361,8 +362,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron regressor: a drop-in for `sklearn.neural_network.MLPRegressor`.
 
     It minimises half the squared error, half the Poisson deviance or the Huber loss by stochastic gradient descent,
-    Adam or L-BFGS. With the same `random_state` it gives
-    scikit-learn's numbers, in float64 to rounding.
+    Adam or L-BFGS. With the same `random_state` it gives scikit-learn's numbers, in float64 to rounding, for all that
+    scikit-learn has.
 
     Parameters
     ----------
@@ -494,6 +495,11 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if not reset and LOSSES[self.loss].output != self.out_activation_:
+            raise ValueError(
+                f"loss={self.loss!r} needs another output than the one that was fitted, {self.out_activation_!r}: it"
+                " takes a new fit, without warm_start."
+            )
         if self.loss == "poisson" and y.min() < 0:
             raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': y must be >= 0.")
         return X, y
@@ -505,9 +511,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         return LOSSES[self.loss].output
 
     def _network_loss(self):
-        if LOSSES[self.loss].output != self.out_activation_:  # it was changed after the fit
-            return super()._network_loss()
-        return self.loss, self.huber_delta
+        parameter = LOSSES[self.loss].parameter
+        return self.loss, float(getattr(self, parameter)) if parameter else 1.0
 
     def _loss_type(self, X, y, sample_weight):
         parts = [X, y] if sample_weight is None else [X, y, sample_weight]

@@ -49,7 +49,7 @@ FINGERPRINT_UP_TO = 100_000
 
 
 class MLP:
-    """A multilayer perceptron: A_i = f(A_{i-1} W_i + b_i), trained on the loss that belongs to its output.
+    """A multilayer perceptron: A_i = f(A_{i-1} W_i + b_i), trained on a loss that goes with its output.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class MLP:
         X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
             float32 or float64, of any strides, is read in place; anything else is converted. Sparse X too is read in
             place if it is CSR with 32-bit indices; it may have them in any order and several entries for one place,
-            which add up. What `rows` returned is not checked again.
+            which add up. What `rows` returned is not checked again: as long as it is in use, indices must not change.
         Y : ndarray of shape (n_samples,) or (n_samples, layer_units[-1])
             Targets; for softmax the number of each row's class, from 0.
         sample_weight : ndarray of shape (n_samples,), optional
@@ -340,7 +340,8 @@ class MLP:
         Returns
         -------
         A_L : ndarray of shape (n_samples, layer_units[-1])
-            The same bits as `predict` has for these parameters. None if they are not as they should be.
+            The same bits as `predict` has for these parameters. None, and nothing is done, if X is sparse or one of
+            them has another type, shape, dtype or order than it should.
 
         Raises
         ------
@@ -348,6 +349,8 @@ class MLP:
             A ValueError: X must be finite and is not.
         """
         X, arrays, shapes = self.rows(X), [*weights, *biases], [*self.panels.shapes, *self.panels.bias_shapes]
+        if isinstance(X, SparseRows):
+            return None
         if len(X) == 0:
             return np.empty((0, self.layer_units[-1]), self.dtype)
         for array, shape in zip(arrays, shapes, strict=True):
@@ -451,7 +454,7 @@ class MLP:
         data : Data
             Made by the method of this name.
         optimizer : Adam or SGD
-            See `optimizers.py`.
+            From `fastmlp.optimizers`.
         batch_size : int
             Rows of a batch; the last one has what is left.
         alpha : float, default=0.0
@@ -544,9 +547,10 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         for X in [Y, empty] if sparse else [Y]:
             data, none, kernels = network.data(X, Y), np.empty(0, network.dtype), network.plan.every_kernel(X is empty)
             network._epoch(data, _order(data), 1, RULES["loss"], _step(0), np.zeros(1), none, none, kernels)
-            network.predict(X)
-            if X is Y:
-                network.predict_with(X, network.weights, network.biases)
+            for number in DTYPES:  # of X, which need not be that of the network
+                rows = X._replace(values=X.values.astype(number)) if X is empty else X.astype(number)
+                network.predict(rows)
+                network.predict_with(rows, network.weights, network.biases)
 
 
 def _restore(make, weights, biases):

@@ -11,7 +11,7 @@ from fastmlp.schedules import SCHEDULES
 
 
 class _Optimizer:
-    """What `MLP.train_epoch` reads: `rule`, the numbers `step`, the flat moments `first` and `second`, `rates`.
+    """What `MLP.train_epoch` reads: `rule`, the numbers `step`, the flat moments `first` and `second`, `schedule`.
 
     A subclass names its `parameters`, which are what its constructor takes, how far it has come (`progress`) and its
     `moments`. Its state is made of them, under scikit-learn's names: how `step` and the flat arrays are laid out is
@@ -19,6 +19,8 @@ class _Optimizer:
     """
 
     def __init__(self, network, rule, schedule, beta_1=0.0, beta_2=0.0, epsilon=0.0, weight_decay=0.0):
+        if not 0 <= weight_decay < np.inf:
+            raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
         self._panels, self.schedule, self.weight_decay = network.panels, schedule, weight_decay
         self.rule = RULES[f"{rule}_decayed" if weight_decay > 0 else rule]
         self.learning_rate_init = schedule.learning_rate_init

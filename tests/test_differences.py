@@ -128,6 +128,26 @@ def test_early_stopping_switched_on_and_off():
                         model.fit(X, target)
 
 
+@pytest.mark.parametrize("first, then", [("squared_error", "poisson"), ("poisson", "squared_error")])
+def test_a_loss_with_another_output(first, then):
+    """Nothing is lost: the model goes on with its own loss."""
+    for library in fastmlp, sklearn.neural_network:
+        model = make("MLPRegressor", library, loss=first, warm_start=True).fit(X, abs(y))
+        before = weights(model)
+        model.set_params(loss=then)
+        if library is fastmlp:
+            for go_on in model.fit, model.partial_fit:
+                with pytest.raises(
+                    ValueError, match=f"loss='{then}' needs another output than the one"
+                ):
+                    go_on(X, abs(y))
+            assert same(weights(model), before)
+            model.set_params(loss=first)
+        with np.errstate(all="ignore"):  # of a logarithm of what is not positive
+            model.fit(X, abs(y))
+        assert not same(weights(model), before)
+
+
 def test_negative_targets_of_poisson():
     negative = np.where(np.arange(len(X)) == 3, -1.0, 1.0)
     with pytest.raises(ValueError, match="out of the valid range of the loss 'poisson'"):

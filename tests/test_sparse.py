@@ -481,3 +481,9 @@ def test_checked_rows_are_not_checked_again():
     assert ours.loss(ours.data(rows, np.ones((5, 2)))) == ours.loss(ours.data(X, np.ones((5, 2))))
     with pytest.raises(ValueError, match="X must"):
         MLP([4, 2], sparse=True).rows(rows)
+
+
+def test_matrices_are_not_for_sparse_rows():
+    """`predict_with` takes dense rows; of others it says so, and reads nothing."""
+    ours = draw_network(np.random.RandomState(0), (5, 3, 2))
+    assert ours.predict_with(csr(np.eye(5)), ours.weights, ours.biases) is None

@@ -237,7 +237,7 @@ def transpose(job, i, c, columns, k_first, k_last, scratch):
 
 def _backward(vecs):
     def backward(job, i, c, first, last, scratch):
-        """delta_{i-1} = delta_i W_i' * f'(A_{i-1}) for rows first..last and the tile's columns from c."""
+        """delta_{i-1} = delta_i W_i' * f'(Z_{i-1}) for rows first..last and the tile's columns from c."""
         below, layer, A, D, height = job.layers[i - 1], job.layers[i], job.A, job.D, job.height
         n, panel, one, derivative = layer.units, VECS * lanes(A), number(A, 1), below.derivative
         W, w, w_height = weights_backward(job, i)

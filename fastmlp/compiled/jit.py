@@ -85,7 +85,7 @@ def _named(function, name, **others):
 
 @functools.cache
 def _globals_of(function):
-    """What a function uses under names of its module. In `job.passes` that is `job` alone."""
+    """What a function uses under names of its module: of `np.float64` this is `np`, whatever `float64` is there."""
     names = {one.argval for one in dis.get_instructions(function) if one.opname == "LOAD_GLOBAL"}
     return {name: function.__globals__.get(name) for name in sorted(names)}
 

@@ -48,7 +48,7 @@ class Loss(NamedTuple):
     kernel: jit.Kernel
     # whether the loss of a row is the mean over its outputs or their sum; deltas are of the sum
     mean: bool = False
-    # what users call the parameter c; without one it is the distance from 1 to the next number
+    # what the estimators call the parameter c; without one it is the distance from 1 to the next number
     parameter: str | None = None
 
 

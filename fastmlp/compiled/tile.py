@@ -1,16 +1,16 @@
 """The register tile: rows x (vecs * lanes) numbers that the compiler keeps in vector registers.
 
-This is the only file that speaks LLVM. A tile is a Numba value: `load` and `store` move it between registers and flat
-arrays, `outer` adds the outer product of a column and a row to it (the one instruction that training consists of), and
-`+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `log`, `tanh`, `logistic` work on all its numbers at once. The
-element type comes from the arrays, the shape from literal integers, so one source of a kernel serves float32 and
-float64. A column of a full tile is a tile too, with a number for each of the ROWS rows: so a vector serves as many rows
-where there are fewer columns than a vector is wide.
+This is the only file that writes LLVM's instructions for kernels. A tile is a Numba value: `load` and `store` move it
+between registers and flat arrays, `outer` adds the outer product of a column and a row to it (the one instruction that
+training consists of), and `+ - * /`, `sqrt`, `maximum`, `where_nonzero`, `exp`, `log`, `tanh`, `logistic` work on all
+its numbers at once. The element type comes from the arrays, the shape from literal integers, so one source of a kernel
+serves float32 and float64. A column of a full tile is a tile too, with a number for each of the ROWS rows: so a vector
+serves as many rows where there are fewer columns than a vector is wide.
 
 Memory is named by a pointer and an offset in elements: `pointer(array)` is the only thing kernels pass on of an array,
 as a pointer costs one register where an array costs seven and a count of references that every call changes. Nothing is
-checked: storage is padded to whole tiles (see `network.py`), and only `load_part` and `store_part` may touch memory
-that the package did not allocate.
+checked: storage is padded to whole tiles (see `storage`), and only `load_part` and `store_part` may touch memory that
+the package did not allocate. What a kernel is told stands in records, rows of numbers and pointers with names.
 """
 
 import math
