@@ -137,9 +137,7 @@ def test_a_loss_with_another_output(first, then):
         model.set_params(loss=then)
         if library is fastmlp:
             for go_on in model.fit, model.partial_fit:
-                with pytest.raises(
-                    ValueError, match=f"loss='{then}' needs another output than the one"
-                ):
+                with pytest.raises(ValueError, match=f"loss='{then}' needs another output than the one"):
                     go_on(X, abs(y))
             assert same(weights(model), before)
             model.set_params(loss=first)
