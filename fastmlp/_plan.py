@@ -14,7 +14,7 @@ from fastmlp.compiled.activations import HIDDEN, KEPT, OUTPUTS
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.compiled.records import ITEM, JOB, JOB_ALIGNMENT, LAYER, NONZEROS, PASS
 from fastmlp.compiled.storage import BLOCK, CHUNK, FEW
-from fastmlp.compiled.team import FIRST_TRIAL
+from fastmlp.compiled.team import FIRST_TRIAL, take_part
 from fastmlp.compiled.tile import CACHE_LINE, ROWS, VECS, lanes_of
 from fastmlp.compiled.updates import LOSS, RULES, STEP
 
@@ -244,8 +244,8 @@ class Plan:
             links += [(layers, i, "normalize", f.normalize)] * (f.normalize is not None)
         return layers, values, deltas, links
 
-    def _workspace(self, height, threads, sparse, order, layers, values, links, **fields):
-        """A job with these passes over a batch, layers and other fields, and arrays for them."""
+    def _workspace(self, height, threads, sparse, order, layers, values, links, kernels, **fields):
+        """A job with these passes over a batch, layers, kernels and other fields, and arrays for them."""
         words = np.zeros(JOB.size + JOB_ALIGNMENT // 8, np.int64)
         first = -words.ctypes.data % JOB_ALIGNMENT // 8
         words = words[first : first + JOB.size]
@@ -258,7 +258,7 @@ class Plan:
             "trial_in": FIRST_TRIAL,
         }  # fmt: skip
         links = links + [(table, k, "kernel", kernel) for k, (kernel, _) in enumerate(order)]
-        links = [(records if name is None else name, *rest) for name, *rest in links]
+        links += [(records, 0, field, kernel) for field, kernel in kernels.items()]
         for name, value in fields.items():
             records[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
         if sparse:
@@ -268,16 +268,18 @@ class Plan:
         job = {name: records[name] for name in ("team", "step", "checked", "not_finite")}
         return Workspace(words, job, layers, A, arrays, links, nonzeros if sparse else None)
 
-    def workspace_to_predict(self, height, threads, sparse):
-        """For threads that take `height` rows at a time together."""
+    def workspace_to_predict(self, height, threads, sparse, dtype):
+        """For threads that take `height` rows at a time together; the kernels are those for X of this dtype."""
         layers, values, _, links = self._layers(height, sparse, kept=False)
-        return self._workspace(height, threads, sparse, [], layers, values, links)
+        kernels = {"work": passes.sparse_predict_blocks if sparse else passes.predict_blocks}
+        return self._workspace(height, threads, sparse, [], layers, values, links, kernels)
 
     def workspace_to_predict_row(self, threads, dtype):
         """For threads that take one row of X from the user's matrices; the kernels are those for X of this dtype."""
         layers, values, _, links = self._layers(ROWS, sparse=False, kept=False)
         order = [(passes.pack_row_pass, 0)] + [(passes.forward_row_pass, i) for i in range(1, self.layer_count + 1)]
-        return self._workspace(ROWS, threads, False, order, layers, values, links, batch_size=1)
+        kernels = {"work": take_part}
+        return self._workspace(ROWS, threads, False, order, layers, values, links, kernels, batch_size=1)
 
     def workspace_to_train(self, batch_size, threads, sparse, rule, loss, loss_parameter, dtype):
         """For threads that take so many rows at a time together; the kernels are those for X of this dtype."""
@@ -288,12 +290,12 @@ class Plan:
             groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // panels.panel)
             costs = self.costs * np.where(self.items["layer"] == 1, 1, 1 + batch_size / _STEP_ROWS)
         layers, values, deltas, links = self._layers(height, sparse, kept=rule.goal != LOSS)
-        links += [(None, 0, "loss_kernel", loss.kernel), (None, 0, "step_item", rule.kernel)]
+        kernels = {"work": passes.train_batches, "loss_kernel": loss.kernel, "step_item": rule.kernel}
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
         number = np.finfo(panels.dtype)
         loss_parameter = max(loss_parameter, number.tiny) if loss.parameter else number.eps
         return self._workspace(
-            height, threads, sparse, self.passes(sparse, by_layers, rule.goal), layers, values, links,
+            height, threads, sparse, self.passes(sparse, by_layers, rule.goal), layers, values, links, kernels,
             batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
             loss_parameter=loss_parameter, loss_divisor=self.layer_units[-1] if loss.mean else 1,
             D=zeros(deltas, panels.dtype), scratch=zeros(threads * CHUNK * panels.panel, panels.dtype),

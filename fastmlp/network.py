@@ -313,13 +313,14 @@ class MLP:
             return out
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
-        workspace = self._take("predict", height, threads, sparse)
+        key = height, threads, sparse, X.dtype
+        workspace = self._take("predict", *key)
         if n > ROWS and not sparse:
             workspace.layers["in_place"][0] = self.plan.in_place(X.dtype, X.strides[1] == X.itemsize)
         workspace.job["checked"][0] = finite and not sparse and order is _ALL_ROWS
         self._forward(X, order, workspace, threads, out)
         bad = finite and workspace.job["not_finite"][0]
-        self._give_back("predict", height, threads, sparse, workspace=workspace)
+        self._give_back("predict", *key, workspace=workspace)
         if bad:
             raise NotFiniteError("X contains NaN or infinity.")
         return out
@@ -400,7 +401,7 @@ class MLP:
         n, sparse = X.shape[0], isinstance(X, SparseRows)
         height = max(ROWS, pad(n, ROWS))
         out = np.empty((n, self.layer_units[-1]), self.dtype)
-        workspace = self.plan.workspace_to_predict(height, 1, sparse)
+        workspace = self.plan.workspace_to_predict(height, 1, sparse, X.dtype)
         self._forward(X, _ALL_ROWS, workspace, 1, out)
         return [
             self.panels.matrix(workspace.A, layer["values"], n, layer["units"], height)

@@ -95,8 +95,6 @@ def _kernels_in(function):
     for value in _globals_of(function).values():
         if isinstance(value, Kernel):
             yield value
-        elif isinstance(value, _Address):
-            yield value.kernel
         elif isinstance(value, numba.core.dispatcher.Dispatcher):
             yield from _kernels_in(value.py_func)
 
@@ -176,11 +174,11 @@ class Kernel:
         @lower_builtin(self, types.VarArg(types.Any))
         def call(context, builder, sig, args):
             """Numba's own way to call a function, but without linking it into the caller."""
-            function = kernel._declared(context, builder, sig.args)
+            function_type = context.call_conv.get_function_type(types.void, sig.args)
+            symbol = kernel._symbol(kernel._bound(sig.args))
+            function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
             context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
             return context.get_dummy_value()
-
-        self.address = _Address(self)
 
     def _bound(self, args):
         """What T and S are, by the types of the arguments."""
@@ -191,11 +189,6 @@ class Kernel:
 
     def _symbol(self, bound):
         return ".".join(["fastmlp", SOURCES[:16], self.name, *(f"{k}={bound[k]}" for k in sorted(bound, key=str))])
-
-    def _declared(self, context, builder, args):
-        """The kernel for arguments of these types, as a caller's module names it."""
-        function_type = context.call_conv.get_function_type(types.void, args)
-        return cgutils.get_or_insert_function(builder.module, function_type, self._symbol(self._bound(args)))
 
     def load(self, bound, signals):
         """Compile it, or load it from the cache, with all kernels it calls; give it its symbol.
@@ -235,25 +228,6 @@ class Kernel:
         """Give the machine code its symbol: callers can be loaded from then on."""
         self._loaded[symbol] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         llvm.add_symbol(symbol, self._loaded[symbol])
-
-
-class _Address:
-    """`kernel.address(arguments)` in compiled code: where the machine code is that a call with these would run."""
-
-    def __init__(self, kernel):
-        self.kernel, address = kernel, self
-
-        class Template(AbstractTemplate):
-            key = address
-
-            def generic(self, args, kws):
-                return signature(types.int64, *kernel._resolved(kernel._bound(args)))
-
-        infer_global(self, types.Function(Template))
-
-        @lower_builtin(self, types.VarArg(types.Any))
-        def lower(context, builder, sig, args):
-            return builder.ptrtoint(kernel._declared(context, builder, sig.args), cgutils.intp_t)
 
 
 def _is_open(t):
@@ -345,8 +319,6 @@ def variant(value, suffix, **others):
 
     def vary(value):
         compiled = isinstance(value, numba.core.dispatcher.Dispatcher)
-        if isinstance(value, _Address):
-            return vary(value.kernel).address
         if not compiled and not isinstance(value, (Kernel, Entry)):
             return value
         if value not in made:

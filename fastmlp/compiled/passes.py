@@ -266,9 +266,6 @@ def train_batches(job, p, X):
     restore_denormals(denormals)
 
 
-train_batches_at = train_batches.address
-
-
 @jit.entry(TYPES)
 def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q, M, V):
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
@@ -305,7 +302,6 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
     batches = (until - first + batch_size - 1) // batch_size
     job.pass_count = batches * job.passes_a_batch
     job.layers[0].X = memory(P, address(X))
-    job.work = train_batches_at(job, 0, pointer(X))
     job.began, job.helpers = ticks(), -1
     if job.threads > 1:
         begin(job)
@@ -366,9 +362,6 @@ def predict_blocks(job, p, X):
         start = atomic_add(job.done, 0, block) - block
 
 
-predict_blocks_at = predict_blocks.address
-
-
 @jit.entry(TYPES)
 def predict(words, X, x, order, n, P, Q, out):
     """out[r] = A_L of row order[r] of X, or of row r. The job is one that `Plan` has made."""
@@ -377,7 +370,6 @@ def predict(words, X, x, order, n, P, Q, out):
     job.P, job.Q, job.out, job.X, job.not_finite, job.done[0] = pointer(P), pointer(Q), pointer(out), address(X), 0, 0
     job.layers[0].X = memory(P, address(X))
     if job.threads > 1:
-        job.work = predict_blocks_at(job, 0, pointer(X))
         begin(job)
         hire(job)
     predict_blocks(job, 0, pointer(X))
@@ -385,7 +377,8 @@ def predict(words, X, x, order, n, P, Q, out):
         end(job)
 
 
-sparse_predict = jit.variant(predict, "_sparse", forward_rows=forward_rows_of_nonzeros)
+sparse_predict_blocks = jit.variant(predict_blocks, "_sparse", forward_rows=forward_rows_of_nonzeros)
+sparse_predict = jit.variant(predict, "_sparse", predict_blocks=sparse_predict_blocks)
 
 
 # ---- a row from the matrices ------------------------------------------------------------------------------------
@@ -423,9 +416,6 @@ def forward_row_pass(job, i, p, start, batch, X):
         forward_row(job, i, 0, n)
 
 
-take_part_at = take_part.address
-
-
 @jit.entry(TYPES)
 def predict_row(words, X, x, matrices, n, P, out):
     """out[r] = A_L of row r of X, r < n. The job is one that `Plan` has made."""
@@ -435,7 +425,6 @@ def predict_row(words, X, x, matrices, n, P, out):
     if job.checked > 0:
         find_not_finite(job, pointer(X), 0, n)
     if job.threads > 1:
-        job.work = take_part_at(job, 0, pointer(X))
         begin(job)
     take_part(job, 0, pointer(X))
     if job.threads > 1:
