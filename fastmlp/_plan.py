@@ -5,12 +5,14 @@ addresses: what a call does not need is not among them, and not compiled.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from fastmlp._panels import DTYPES, ITEM_ROWS, ITEMS, pad, zeros
 from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, KEPT, OUTPUTS
+from fastmlp.compiled.dropout import drop
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.compiled.records import ITEM, JOB, JOB_ALIGNMENT, LAYER, NONZEROS, PASS
 from fastmlp.compiled.storage import BLOCK, CHUNK, FEW
@@ -114,6 +116,8 @@ class Plan:
     panels : Panels
     activations : sequence of Activation
         Of each layer after the input.
+    dropout : sequence of float
+        How many units of each hidden layer a step leaves out, on the average: parts of 1.
 
     Attributes
     ----------
@@ -123,8 +127,9 @@ class Plan:
         What each piece costs, about: its gradient, in tiles' vectors; and its step alone, in numbers.
     """
 
-    def __init__(self, panels, activations):
+    def __init__(self, panels, activations, dropout):
         self.panels, self.activations, self.layer_units = panels, tuple(activations), panels.layer_units
+        self.dropout = (*dropout, 0.0)
         self.layer_count = len(self.activations)
         self.items, self.costs, self.step_costs = self._cut()
 
@@ -201,31 +206,36 @@ class Plan:
         copied = not readable or self.layer_units[1] <= FEW or grouped
         return 0 if copied else self.layer_units[0] // self.panels.panel * self.panels.panel
 
-    def passes(self, sparse, by_layers, goal):
+    def passes(self, sparse, by_layers, goal, clipped):
         """The order of the passes over a batch: (kernel, layer)."""
-        weights = passes.sparse_weights_pass if sparse else passes.weights_pass
+        weights = [(passes.sparse_weights_pass if sparse else passes.weights_pass, 0)]
+        if clipped:
+            gradient = passes.sparse_gradient_pass if sparse else passes.gradient_pass
+            weights = [(gradient, 0), (passes.clip_pass, 0), (passes.step_pass, 0)]
         if not by_layers:
-            return [(passes.sparse_rows_pass if sparse else passes.rows_pass, 0), (weights, 0)]
+            return [(passes.sparse_rows_pass if sparse else passes.rows_pass, 0), *weights]
         first = [(passes.sort_pass, 0), (passes.sparse_forward_pass, 1)]
         if not sparse:
             first = [(passes.pack_pass, 0), (passes.forward_pass, 1)]
         forward = [(passes.forward_pass, i) for i in range(2, self.layer_count + 1)]
         backward = [(passes.backward_pass, i) for i in range(self.layer_count, 1, -1)]
-        return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), (weights, 0)]
+        return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), *weights]
 
     def every_kernel(self, sparse):
         """The kernels that plans for training name, all of them."""
         of_activations = [(f.activate, f.activate_and_keep, f.normalize) for f in [*HIDDEN.values(), *OUTPUTS.values()]]
         kernels = [kernel for some in of_activations for kernel in some if kernel is not None]
-        kernels += [row.kernel for row in [*LOSSES.values(), *RULES.values()]]
-        return kernels + [kernel for by_layers in (False, True) for kernel, _ in self.passes(sparse, by_layers, STEP)]
+        kernels += [drop, *(row.kernel for row in [*LOSSES.values(), *RULES.values()])]
+        orders = [self.passes(sparse, *choices) for choices in itertools.product((False, True), [STEP], (False, True))]
+        return kernels + [kernel for order in orders for kernel, _ in order]
 
     # ---- workspaces ----
 
-    def _layers(self, height, sparse, kept):
+    def _layers(self, height, sparse, goal=LOSS):
         """The layers with their places for `height` rows, how many activations and deltas they have, and their links.
 
-        Of sparse X there is no A_0. Derivatives are kept behind the activations, if they are.
+        Of sparse X there is no A_0. Derivatives are kept behind the activations, if they are wanted. Only steps leave
+        out units.
         """
         layers, values, deltas, links = np.zeros(len(self.layer_units), LAYER.dtype), 0, 0, []
         layers[:] = self.panels.layout
@@ -235,10 +245,17 @@ class Plan:
             layers[i]["values"], layers[i]["deltas"] = values, deltas
             values += size * (i > 0 or not sparse)
             deltas += size * (i > 0)
-        for i, f in enumerate(self.activations, start=1):
+        for i, (f, dropout) in enumerate(zip(self.activations, self.dropout, strict=True), start=1):
             layers[i]["floor"], layers[i]["derivative"], kernel = f.floor, f.derivative, f.activate
-            if kept and f.derivative == KEPT:
-                kernel, layers[i]["slopes"] = f.activate_and_keep, values
+            if goal != LOSS and f.derivative == KEPT:
+                kernel = f.activate_and_keep
+            if goal == STEP and dropout > 0:
+                layers[i]["undropped"], layers[i]["derivative"] = f.derivative, KEPT
+                layers[i]["dropped"] = min(round(dropout * 2**32), 2**32 - 1)
+                layers[i]["drop_scale"] = 1 / (1 - dropout)
+                links.append((layers, i, "drop", drop))
+            if goal != LOSS and layers[i]["derivative"] == KEPT:
+                layers[i]["slopes"] = values
                 values += height * pad(self.layer_units[i], self.panels.panel)
             links += [(layers, i, "activate", kernel)] * (kernel is not None)
             links += [(layers, i, "normalize", f.normalize)] * (f.normalize is not None)
@@ -270,18 +287,18 @@ class Plan:
 
     def workspace_to_predict(self, height, threads, sparse, dtype):
         """For threads that take `height` rows at a time together; the kernels are those for X of this dtype."""
-        layers, values, _, links = self._layers(height, sparse, kept=False)
+        layers, values, _, links = self._layers(height, sparse)
         kernels = {"work": passes.sparse_predict_blocks if sparse else passes.predict_blocks}
         return self._workspace(height, threads, sparse, [], layers, values, links, kernels)
 
     def workspace_to_predict_row(self, threads, dtype):
         """For threads that take one row of X from the user's matrices; the kernels are those for X of this dtype."""
-        layers, values, _, links = self._layers(ROWS, sparse=False, kept=False)
+        layers, values, _, links = self._layers(ROWS, sparse=False)
         order = [(passes.pack_row_pass, 0)] + [(passes.forward_row_pass, i) for i in range(1, self.layer_count + 1)]
         kernels = {"work": take_part}
         return self._workspace(ROWS, threads, False, order, layers, values, links, kernels, batch_size=1)
 
-    def workspace_to_train(self, batch_size, threads, sparse, rule, loss, loss_parameter, dtype):
+    def workspace_to_train(self, batch_size, threads, sparse, rule, clipped, loss, loss_parameter, dtype):
         """For threads that take so many rows at a time together; the kernels are those for X of this dtype."""
         panels, height = self.panels, pad(batch_size, ROWS)
         groups, by_layers = self.groups(batch_size), self.by_layers(batch_size)
@@ -289,18 +306,18 @@ class Plan:
         if sparse:  # each item adds up its nonzeros; W_1 stays with its thread where it has panels for all
             groups, by_layers = 1, 1 < threads <= -(-self.layer_units[1] // panels.panel)
             costs = self.costs * np.where(self.items["layer"] == 1, 1, 1 + batch_size / _STEP_ROWS)
-        layers, values, deltas, links = self._layers(height, sparse, kept=rule.goal != LOSS)
+        layers, values, deltas, links = self._layers(height, sparse, rule.goal)
         kernels = {"work": passes.train_batches, "loss_kernel": loss.kernel, "step_item": rule.kernel}
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
         number = np.finfo(panels.dtype)
         loss_parameter = max(loss_parameter, number.tiny) if loss.parameter else number.eps
         return self._workspace(
-            height, threads, sparse, self.passes(sparse, by_layers, rule.goal), layers, values, links, kernels,
+            height, threads, sparse, self.passes(sparse, by_layers, rule.goal, clipped), layers, values, links, kernels,
             batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
             loss_parameter=loss_parameter, loss_divisor=self.layer_units[-1] if loss.mean else 1,
             D=zeros(deltas, panels.dtype), scratch=zeros(threads * CHUNK * panels.panel, panels.dtype),
-            G=zeros(groups * panels.size * (groups > 1), panels.dtype), losses=np.zeros(height),
-            squares=np.zeros(len(items)),
+            G=zeros(groups * panels.size * (groups > 1 or clipped), panels.dtype), losses=np.zeros(height),
+            squares=np.zeros(len(items)), gradient_squares=np.zeros(len(items)),
         )  # fmt: skip
 
     def prepare_to_sort(self, workspace, ends, count, threads):

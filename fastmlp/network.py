@@ -6,6 +6,7 @@ neither scikit-learn nor how training goes from epoch to epoch (`training.py`).
 
 import operator
 import time
+from numbers import Real
 
 import numpy as np
 
@@ -69,6 +70,10 @@ class MLP:
         (half the deviance). The first one that goes with the output if absent.
     loss_parameter : float, default=1.0
         For 'huber', the error from which on the loss is linear.
+    dropout : float or sequence of float, default=0.0
+        Part of the units that a step of training leaves out, in [0, 1), of all hidden layers or of each; the others
+        are multiplied by 1 / (1 - dropout). `predict`, `loss` and `gradients` leave out nothing. The seed is the
+        optimizer's.
 
     Attributes
     ----------
@@ -94,6 +99,7 @@ class MLP:
         sparse=False,
         loss=None,
         loss_parameter=1.0,
+        dropout=0.0,
     ):
         if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
             raise TypeError("an integer is required")
@@ -115,12 +121,15 @@ class MLP:
         self.loss_parameter = float(loss_parameter)
         if not 0 < self.loss_parameter < np.inf:
             raise ValueError(f"loss_parameter must be a number > 0, got {loss_parameter}.")
+        self.dropout = (float(dropout),) * len(hidden) if isinstance(dropout, Real) else tuple(map(float, dropout))
+        if len(self.dropout) != len(hidden) or not all(0 <= p < 1 for p in self.dropout):
+            raise ValueError(f"dropout must be a number in [0, 1) for each hidden layer, got {dropout!r}.")
         self.activations, self.sparse = (*hidden, output), bool(sparse)
         if self.sparse and self.layer_units[0] > SPARSE_COLUMNS:
             raise ValueError(f"Sparse X may have {SPARSE_COLUMNS} columns, got {self.layer_units[0]}.")
 
         self.panels = Panels(self.layer_units, self.dtype, self.sparse)
-        self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]])
+        self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]], self.dropout)
         self._parameters, self._copies = self._empty(), self.panels.copies()
         self._takes = self.layer_units[0], self.layer_units[-1], output, self.dtype
         self._spare, self._held = {}, None
@@ -128,7 +137,8 @@ class MLP:
     def __reduce__(self):
         *hidden, output = self.activations
         make = (
-            self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter
+            self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter,
+            self.dropout,
         )  # fmt: skip
         return _restore, (make, self.weights, self.biases)
 
@@ -496,7 +506,8 @@ class MLP:
         if sparse:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
-        key = batch_size, threads, sparse, rule, self.loss_function, self.loss_parameter, data.X.dtype
+        clipped = bool(step["clipnorm"][0] > 0)
+        key = batch_size, threads, sparse, rule, clipped, self.loss_function, self.loss_parameter, data.X.dtype
         workspace = self._take("train", *key)
         workspace.job["team"][0] = _threads.team_for(threads)
         workspace.name_step(step)

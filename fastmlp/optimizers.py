@@ -15,20 +15,33 @@ class _Optimizer:
 
     A subclass names its `parameters`, which are what its constructor takes, how far it has come (`progress`) and its
     `moments`. Its state is made of them, under scikit-learn's names: how `step` and the flat arrays are laid out is
-    the business of one version on one processor. All of them have `weight_decay`, which scikit-learn's have not.
+    the business of one version on one processor. All of them have what scikit-learn's have not, too: `own` parameters,
+    by their defaults, and `batches`.
+
+    Attributes
+    ----------
+    batches : int
+        How many it has seen.
     """
 
-    def __init__(self, network, rule, schedule, beta_1=0.0, beta_2=0.0, epsilon=0.0, weight_decay=0.0):
+    own = {"weight_decay": 0.0, "clipnorm": None, "seed": 0}
+
+    def __init__(self, network, rule, schedule, beta_1=0.0, beta_2=0.0, epsilon=0.0, *, weight_decay, clipnorm, seed):
         if not 0 <= weight_decay < np.inf:
             raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
+        if clipnorm is not None and not 0 < clipnorm < np.inf:
+            raise ValueError(f"clipnorm must be a number > 0, got {clipnorm}.")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed}.")
         self._panels, self.schedule, self.weight_decay = network.panels, schedule, weight_decay
+        self.clipnorm, self.seed = clipnorm, seed
         self.rule = RULES[f"{rule}_decayed" if weight_decay > 0 else rule]
         self.learning_rate_init = schedule.learning_rate_init
         dtype = self._panels.dtype
         self.step = np.zeros(1, STEP.dtype)
         self.step["beta_1"], self.step["beta_2"], self.step["weight_decay"] = beta_1, beta_2, weight_decay
         self.step["epsilon"] = max(epsilon, np.finfo(dtype).tiny)  # 0 / (0 + epsilon) must be 0
-        self.step["corrected"] = self.rule.corrected
+        self.step["corrected"], self.step["clipnorm"], self.step["seed"] = self.rule.corrected, clipnorm or 0, seed
         self.first = self._panels.moments() if self.rule.moments > 0 else np.empty(0, dtype)
         self.second = self._panels.moments() if self.rule.moments > 1 else np.empty(0, dtype)
 
@@ -49,7 +62,8 @@ class _Optimizer:
             What the other's `parameters`, `progress` and `moments` are: attributes of scikit-learn's optimizers too.
         """
         parameters = {name: state[name] for name in cls.parameters}
-        optimizer = cls(network, **parameters, weight_decay=state.get("weight_decay", 0.0))
+        optimizer = cls(network, **parameters, **{name: state.get(name, value) for name, value in cls.own.items()})
+        optimizer.batches = state.get("batches", 0)
         for name in cls.progress:
             setattr(optimizer, name, state[name])
         count = len(network.panels.shapes)
@@ -59,7 +73,7 @@ class _Optimizer:
         return optimizer
 
     def __getstate__(self):
-        names = *self.parameters, "weight_decay", *self.progress, *self.moments
+        names = *self.parameters, *self.own, "batches", *self.progress, *self.moments
         panels = self._panels
         made_for = {"layer_units": panels.layer_units, "dtype": panels.dtype.name, "sparse": panels.sparse}
         return {name: getattr(self, name) for name in names} | made_for
@@ -68,6 +82,14 @@ class _Optimizer:
         panels = Panels(state["layer_units"], np.dtype(state["dtype"]), state.get("sparse", False))
         network = types.SimpleNamespace(panels=panels)
         self.__dict__.update(self.from_state(network, state).__dict__)
+
+    @property
+    def batches(self):
+        return int(self.step["batches"][0])
+
+    @batches.setter
+    def batches(self, count):
+        self.step["batches"] = count
 
     def _unpacked(self, flat):
         """Weights, then biases, of a flat array like the parameters."""
@@ -113,6 +135,11 @@ class Adam(_Optimizer):
     weight_decay : float, default=0.0
         Decoupled: weights, but not biases, are multiplied by 1 - rate * weight_decay in each step, the rate without the
         bias correction. AdamW (Loshchilov and Hutter, 2019).
+    clipnorm : float, optional
+        What the norm of the whole gradient, L2 penalty included, may be: one that is longer is made as short. The
+        formula is that of PyTorch's clip_grad_norm_. Not clipped if absent.
+    seed : int, default=0
+        Of the random numbers of dropout.
 
     Attributes
     ----------
@@ -126,9 +153,20 @@ class Adam(_Optimizer):
 
     parameters, progress, moments = ("learning_rate_init", "beta_1", "beta_2", "epsilon"), ("t",), ("ms", "vs")
 
-    def __init__(self, network, learning_rate_init=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, *, weight_decay=0.0):
-        schedule = SCHEDULES["constant"](learning_rate_init)
-        super().__init__(network, "adam", schedule, beta_1, beta_2, epsilon, weight_decay)
+    def __init__(
+        self,
+        network,
+        learning_rate_init=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        *,
+        weight_decay=0.0,
+        clipnorm=None,
+        seed=0,
+    ):
+        schedule, own = SCHEDULES["constant"](learning_rate_init), {"weight_decay": weight_decay, "clipnorm": clipnorm}
+        super().__init__(network, "adam", schedule, beta_1, beta_2, epsilon, **own, seed=seed)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     @property
@@ -172,7 +210,7 @@ class SGD(_Optimizer):
     nesterov : bool, default=True
         Nesterov's momentum.
     power_t : float, default=0.5
-    weight_decay : float, default=0.0
+    weight_decay, clipnorm, seed
         As in :class:`Adam`.
 
     Attributes
@@ -195,10 +233,12 @@ class SGD(_Optimizer):
         power_t=0.5,
         *,
         weight_decay=0.0,
+        clipnorm=None,
+        seed=0,
     ):
         rule = ("nesterov" if nesterov else "momentum") if momentum > 0 else "sgd"
         schedule = SCHEDULES[lr_schedule](learning_rate_init, power_t)
-        super().__init__(network, rule, schedule, momentum, weight_decay=weight_decay)
+        super().__init__(network, rule, schedule, momentum, weight_decay=weight_decay, clipnorm=clipnorm, seed=seed)
         self.lr_schedule, self.momentum, self.nesterov, self.power_t = lr_schedule, momentum, nesterov, power_t
 
     @property

@@ -57,12 +57,52 @@ DELTAS = {"huber": lambda Y, P: np.clip(P - Y, -HUBER_DELTA, HUBER_DELTA)}
 FITTING = {"identity": "squared_error", "exp": "poisson", "softmax": "cross_entropy", "logistic": "binary_log_loss"}
 
 
-def forward(X, weights, biases, activations):
-    """[A_0 .. A_L] with A_0 = X and A_i = f_i(A_{i-1} W_i + b_i), (n, fan_out of layer i)."""
+def forward(X, weights, biases, activations, factors=None):
+    """[A_0 .. A_L] with A_0 = X and A_i = f_i(A_{i-1} W_i + b_i) * r_i, (n, fan_out of layer i).
+
+    r_i are the factors of dropout, of hidden layers, if there are any.
+    """
     values = [X]
-    for W, b, activation in zip(weights, biases, activations, strict=True):
-        values.append(ACTIVATIONS[activation](values[-1] @ W + b))
+    for i, (W, b, activation) in enumerate(zip(weights, biases, activations, strict=True)):
+        A = ACTIVATIONS[activation](values[-1] @ W + b)
+        values.append(A * factors[i] if factors and i < len(factors) else A)
     return values
+
+
+def mixed(x):
+    """SplitMix64's output for the state x."""
+    z = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def dropout_factors(p, n, units, seed, batch, layer):
+    """(n, units): 0 with probability p, else 1 / (1 - p); a hash of seed, batch, layer, row and unit says which."""
+    with np.errstate(over="ignore"):
+        rows = np.uint64(layer << 32) + np.arange(n, dtype=np.uint64)
+        rows = mixed(mixed(mixed(np.uint64(seed)) ^ np.uint64(batch)) ^ rows)
+        low, high = rows.astype(np.uint32)[:, None], (rows >> np.uint64(32)).astype(np.uint32)[:, None]
+        x = np.arange(units, dtype=np.uint32) * np.uint32(0x9E3779B1) + low
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+        x = (x ^ (x >> np.uint32(15))) + high
+        x = x * np.uint32(0x846CA68B)
+    return np.where((x ^ (x >> np.uint32(16))) < round(p * 2**32), 0.0, 1 / (1 - p))
+
+
+class Dropout:
+    """The factors of hidden layers, batch after batch."""
+
+    def __init__(self, probabilities, seed=0):
+        self.probabilities, self.seed, self.batches = probabilities, seed, 0
+
+    def next(self, n, units):
+        """Of the next batch of n rows, for all hidden layers; `units` is the width of each."""
+        self.batches += 1
+        return [
+            dropout_factors(p, n, m, self.seed, self.batches - 1, layer)
+            for layer, (p, m) in enumerate(zip(self.probabilities, units, strict=True), start=1)
+        ]
 
 
 def loss(Y, output, name, sample_weight=None):
@@ -95,11 +135,11 @@ def loss(Y, output, name, sample_weight=None):
     return float(per_output.mean() if name in ("squared_error", "huber") else per_output.sum())
 
 
-def deltas(Y, values, weights, biases, activations, sample_weight=None, loss=None):
+def deltas(Y, values, weights, biases, activations, sample_weight=None, loss=None, factors=None):
     """[delta_1 .. delta_L], delta_i = d(sum of the rows' losses) / d(Z_i), (n, fan_out of layer i).
 
         delta_L     = (A_L - Y) * sample_weight, or what else dloss/dZ_L is
-        delta_{i-1} = delta_i W_i' * f'(Z_{i-1})
+        delta_{i-1} = delta_i W_i' * f'(Z_{i-1}) * r_{i-1}
 
     `values` is what `forward` returned. The deltas are those of the sum over the outputs, not the mean.
     """
@@ -108,13 +148,13 @@ def deltas(Y, values, weights, biases, activations, sample_weight=None, loss=Non
         delta = delta * sample_weight[:, None]
     found = [delta]
     for i in range(len(weights) - 1, 0, -1):
-        Z = values[i - 1] @ weights[i - 1] + biases[i - 1]
-        delta = delta @ weights[i].T * DERIVATIVES[activations[i - 1]](Z, values[i])
+        Z, f = values[i - 1] @ weights[i - 1] + biases[i - 1], activations[i - 1]
+        delta = delta @ weights[i].T * DERIVATIVES[f](Z, ACTIVATIONS[f](Z)) * (factors[i - 1] if factors else 1)
         found.insert(0, delta)
     return found
 
 
-def gradients(X, Y, weights, biases, activations, sample_weight=None, alpha=0.0, loss_name=None):
+def gradients(X, Y, weights, biases, activations, sample_weight=None, alpha=0.0, loss_name=None, factors=None):
     """(loss, [dW_1 .. dW_L], [db_1 .. db_L]) of one batch; S is its number of rows, or its sum of sample weights.
 
     loss = loss(Y, A_L) + alpha / 2 * (sum of all W^2) / S
@@ -123,10 +163,10 @@ def gradients(X, Y, weights, biases, activations, sample_weight=None, alpha=0.0,
     """
     loss_name = loss_name or FITTING[activations[-1]]
     S = len(X) if sample_weight is None else sample_weight.sum()
-    values = forward(X, weights, biases, activations)
+    values = forward(X, weights, biases, activations, factors)
     penalty = alpha / 2 * sum(np.sum(W**2) for W in weights) / S
     batch_loss = loss(Y, values[-1], loss_name, sample_weight) + float(penalty)
-    D = deltas(Y, values, weights, biases, activations, sample_weight, loss_name)
+    D = deltas(Y, values, weights, biases, activations, sample_weight, loss_name, factors)
     weight_gradients = [(A.T @ d + alpha * W) / S for A, d, W in zip(values[:-1], D, weights, strict=True)]
     bias_gradients = [d.sum(axis=0) / S for d in D]
     return batch_loss, weight_gradients, bias_gradients
@@ -138,12 +178,21 @@ def decay(parameters, rate, weight_decay):
         W *= 1 - rate * weight_decay
 
 
+def clip(gradients, clipnorm):
+    """Gradients whose norm, that of all of them together, is at most clipnorm: as PyTorch's clip_grad_norm_ has it."""
+    if clipnorm is None:
+        return gradients
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
+    return [g * min(1, clipnorm / (norm + 1e-6)) for g in gradients]
+
+
 class SGD:
     """v = momentum * v - learning_rate * g, then p += v, or with Nesterov p += momentum * v - learning_rate * g."""
 
-    def __init__(self, learning_rate=0.001, momentum=0.9, nesterov=True, weight_decay=0.0):
+    def __init__(self, learning_rate=0.001, momentum=0.9, nesterov=True, weight_decay=0.0, clipnorm=None):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
         self.momentum = momentum
         self.nesterov = nesterov
         self.velocities = None
@@ -153,7 +202,7 @@ class SGD:
         if self.velocities is None:
             self.velocities = [np.zeros_like(p) for p in parameters]
         decay(parameters, self.learning_rate, self.weight_decay)
-        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        for i, (p, g) in enumerate(zip(parameters, clip(gradients, self.clipnorm), strict=True)):
             v = self.velocities[i] = self.momentum * self.velocities[i] - self.learning_rate * g
             p += self.momentum * v - self.learning_rate * g if self.nesterov else v
 
@@ -165,9 +214,10 @@ class Adam:
     bias correction.
     """
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0):
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0, clipnorm=None):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -182,13 +232,16 @@ class Adam:
         self.t += 1
         decay(parameters, self.learning_rate, self.weight_decay)
         rate = self.learning_rate * (1 - self.beta_2**self.t) ** 0.5 / (1 - self.beta_1**self.t)
-        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        for i, (p, g) in enumerate(zip(parameters, clip(gradients, self.clipnorm), strict=True)):
             m = self.ms[i] = self.beta_1 * self.ms[i] + (1 - self.beta_1) * g
             v = self.vs[i] = self.beta_2 * self.vs[i] + (1 - self.beta_2) * g**2
             p -= rate * m / (np.sqrt(v) + self.epsilon)
 
 
-def epoch(X, Y, order, batch_size, weights, biases, activations, optimizer, alpha=0.0, sample_weight=None, loss=None):
+def epoch(
+    X, Y, order, batch_size, weights, biases, activations, optimizer, alpha=0.0, sample_weight=None, loss=None,
+    dropout=None,
+):  # fmt: skip
     """One pass over the rows `order`, a step per batch, weights and biases moved in place; a short last batch is kept.
 
     Returns the sum of (batch loss * batch rows) / (all rows): each batch's loss is the one before its own step.
@@ -197,8 +250,9 @@ def epoch(X, Y, order, batch_size, weights, biases, activations, optimizer, alph
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         row_weights = None if sample_weight is None else sample_weight[rows]
+        factors = dropout and dropout.next(len(rows), [len(b) for b in biases[:-1]])
         batch_loss, weight_gradients, bias_gradients = gradients(
-            X[rows], Y[rows], weights, biases, activations, row_weights, alpha, loss
+            X[rows], Y[rows], weights, biases, activations, row_weights, alpha, loss, factors
         )
         optimizer.step([*weights, *biases], [*weight_gradients, *bias_gradients])
         total += batch_loss * len(rows)

@@ -41,6 +41,10 @@ OPTIMIZERS |= {
     f"{name}, decayed": tuple(functools.partial(make, weight_decay=0.8) for make in OPTIMIZERS[name])
     for name in ("adam", "sgd", "momentum", "nesterov")
 }
+OPTIMIZERS |= {
+    f"{name}, clipped": tuple(functools.partial(make, clipnorm=0.3) for make in OPTIMIZERS[name])
+    for name in ("adam", "sgd", "nesterov, decayed")
+}
 
 # (hidden, goal, optimizer): as few as have each of them, for what takes too long for all that there may be
 _LISTS = HIDDEN, GOALS, list(OPTIMIZERS)
@@ -89,9 +93,9 @@ LAYOUTS = {
 # ---- networks and data ------------------------------------------------------------------------------------------
 
 
-def make_network(layer_units, activation="tanh", goal="softmax", dtype=np.float64, sparse=False):
+def make_network(layer_units, activation="tanh", goal="softmax", dtype=np.float64, sparse=False, dropout=0.0):
     loss = naive.FITTING.get(goal, goal)
-    return MLP(layer_units, activation, losses.LOSSES[loss].output, dtype, sparse, loss)
+    return MLP(layer_units, activation, losses.LOSSES[loss].output, dtype, sparse, loss, dropout=dropout)
 
 
 def draw_network(rng, *args, **kwargs):
@@ -128,6 +132,7 @@ class Twin:
     """What `naive.py` computes with a network's parameters, in float64, on rows as they are in the network's dtype."""
 
     def __init__(self, network):
+        self.dropout = naive.Dropout(network.dropout) if any(network.dropout) else None
         self.dtype, self.activations, self.loss = network.dtype, network.activations, network.loss_function.name
         self.weights = [W.astype(np.float64) for W in network.weights]
         self.biases = [b.astype(np.float64) for b in network.biases]
@@ -157,7 +162,7 @@ class Twin:
         order = np.arange(len(X)) if order is None else order
         return naive.epoch(
             self.rows(X), self.targets(Y), order, batch_size, self.weights, self.biases, self.activations, optimizer,
-            alpha, self.weights_of_rows(sample_weight), self.loss,
+            alpha, self.weights_of_rows(sample_weight), self.loss, self.dropout,
         )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ from fastmlp.compiled.tile import (
     total,
     zeros,
 )
-from fastmlp.compiled.updates import LOSS
+from fastmlp.compiled.updates import LOSS, measure_item
 
 # ---- the books of a batch ---------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def open_batch(job, start, batch):
     if start > job.first_row:
         close_batch(job, start - job.batch_size)
     weight = sum_sample_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
-    step.scale, step.rate = 1 / weight if weight != 0 else 0.0, job.rates[job.batch]
+    step.scale, step.rate, step.clip = 1 / weight if weight != 0 else 0.0, job.rates[job.batch], 1.0
     job.batch += 1
     step.keep = 1 - step.rate * step.weight_decay
     if step.corrected != 0 and weight != 0:
@@ -110,11 +110,12 @@ def open_batch(job, start, batch):
 
 @inlined
 def note_loss(job, batch):
-    """In the last pass of a batch: the sum of its losses."""
+    """In the last pass of a batch: the sum of its losses. It counts as seen: those who drop units read that earlier."""
     loss = 0.0
     for tile in range(0, batch, ROWS):
         loss += job.losses[tile]
     job.step.batch_loss = loss
+    job.step.batches += 1
 
 
 @inlined
@@ -223,12 +224,50 @@ def weights_pass(job, i, p, start, batch, X):
         note_loss(job, batch)
 
 
+# ---- weights, where the norm of the whole gradient is clipped ---------------------------------------------------
+
+
+@kernel
+def gradient_pass(job, i, p, start, batch, X):
+    """The gradients of thread p's work items, all of which stay, and the sums of their squares."""
+    if job.step.scale != 0:
+        for j in range(job.shares[p], job.shares[p + 1]):
+            item = job.items[j]
+            o = parameters_of(job, item)
+            if job.groups == 1:
+                gradient_item(job, item, 0, padded(batch, ROWS), batch, skip(job.G, o), 0)
+            measure_item(job, item, o)
+
+
+@kernel
+def clip_pass(job, i, p, start, batch, X):
+    """clip = min(1, clipnorm / (norm + 1e-6)), as PyTorch has it; a norm that is NaN makes it NaN."""
+    if p == 0 and job.step.scale != 0:
+        square_sum = 0.0
+        for j in range(job.item_count):
+            square_sum += job.gradient_squares[j]
+        clip = job.step.clipnorm / (math.sqrt(square_sum) + 1e-6)
+        job.step.clip = 1.0 if clip > 1 else clip
+
+
+@kernel
+def step_pass(job, i, p, start, batch, X):
+    """Thread p's work items take their steps."""
+    if job.step.scale != 0:
+        for j in range(job.shares[p], job.shares[p + 1]):
+            item = job.items[j]
+            call(job.step_item, (job, item, job.G, parameters_of(job, item)))
+    if p == 0:
+        note_loss(job, batch)
+
+
 # ---- sparse X ---------------------------------------------------------------------------------------------------
 
 _rows_of_nonzeros_pass = jit.variant(rows_pass, "_of_nonzeros", forward_rows=forward_rows_of_nonzeros)
 sparse_weights_pass = jit.variant(
     weights_pass, "_of_nonzeros", gradient_item=gradient_item_of_nonzeros, fetch_rows=fetch_nothing
 )
+sparse_gradient_pass = jit.variant(gradient_pass, "_of_nonzeros", gradient_item=gradient_item_of_nonzeros)
 
 
 @kernel

@@ -43,6 +43,10 @@ LAYER = Record(
         "activate": INT,  # the address of the kernel that does the rest of f_i; 0: there is none. See `activations`
         "normalize": INT,  # the same for what takes whole rows: softmax
         "derivative": INT,  # where f_i' comes from
+        "drop": INT,  # the address of the kernel that leaves out units; 0: none. See `dropout`
+        "dropped": INT,  # units of 2^32, on the average
+        "drop_scale": FLOAT,  # what the others are multiplied by
+        "undropped": INT,  # where f_i' comes from, if no units are left out
         "values": INT,  # where A_i starts in A
         "slopes": INT,  # where f_i'(Z_i) starts in A, for an f_i that keeps it
         "deltas": INT,  # where delta_i starts in D
@@ -70,6 +74,8 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
     {
         "rate": FLOAT,  # of this batch; with Adam's bias correction
         "corrected": FLOAT,  # whether there is one
+        "clipnorm": FLOAT,  # what the norm of the whole gradient may be
+        "clip": FLOAT,  # what is left of the gradient of this batch then: a factor
         "keep": FLOAT,  # what decay leaves of a weight in a step
         "weight_decay": FLOAT,
         "alpha": FLOAT,  # weight of the L2 penalty
@@ -77,6 +83,8 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "beta_2": FLOAT,
         "epsilon": FLOAT,
         "steps": FLOAT,  # done so far
+        "batches": INT,  # seen so far
+        "seed": INT,  # of random numbers
         "scale": FLOAT,  # 1 / sum of the batch's sample weights; 0: there is no step
         "loss": FLOAT,  # sum over batches of loss * rows
         "batch_loss": FLOAT,
@@ -170,6 +178,7 @@ JOB = Record(
         "scratch": NUMBERS,  # for each thread, CHUNK rows of a panel
         "losses": FLOATS,  # of each row, then of each tile of rows
         "squares": FLOATS,  # of each item: the sum of the squares of its weights
+        "gradient_squares": FLOATS,  # of each item: the same of its gradient, if that is clipped
         "out": NUMBERS,  # predictions
         # what the caller notes from batch to batch
         "began": INT,  # in ticks

@@ -5,8 +5,8 @@ import importlib.util
 import types
 
 _MODULES = (
-    "activations", "dense", "jit", "llvm_thread", "losses", "numba_cache", "numba_hooks", "passes", "records", "row",
-    "session", "shuffle", "sparse", "storage", "team", "tile", "updates"
+    "activations", "dense", "dropout", "jit", "llvm_thread", "losses", "numba_cache", "numba_hooks", "passes",
+    "records", "row", "session", "shuffle", "sparse", "storage", "team", "tile", "updates"
 )  # fmt: skip
 
 

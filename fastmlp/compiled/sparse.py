@@ -66,6 +66,8 @@ def forward_nonzeros(job, X, start, count, first, c_first, c_last):
             for c in range(c_first, c_last, panel):
                 out, columns = at(layer.values, height, r, c, panel), min(panel, padded(n - c, width))
                 call(layer.activate, (A, out, ROWS, columns, layer.slopes - layer.values))
+    if layer.drop != 0:
+        call(layer.drop, (job, 1, c_first, c_last, first, first + padded(count, ROWS)))
 
 
 @kernel

@@ -1200,3 +1200,56 @@ def row_sum(typingctx, tile):
 def row_max(typingctx, tile):
     """A tile with the largest number of each row all along that row, NaNs left out where others stand."""
     return _reduction(tile, lambda a, b: a.intrinsic("maxnum", b), across_rows=False)
+
+
+# ---- random numbers ---------------------------------------------------------------------------------------------
+
+
+def _shifted_xor(builder, x, bits):
+    """x ^ (x >> bits), number by number of a vector."""
+    return builder.xor(x, builder.lshr(x, ir.Constant(x.type, bits if x.type == INT64 else [bits] * x.type.count)))
+
+
+@intrinsic
+def mixed(typingctx, x):
+    """Another number for each number x of 64 bits, all of whose bits depend on all of x's: that of SplitMix64.
+
+    Steele, Lea and Flood: Fast splittable pseudorandom number generators, 2014.
+    """
+
+    def codegen(context, builder, sig, args):
+        z = builder.add(args[0], ir.Constant(INT64, 0x9E3779B97F4A7C15))
+        for bits, factor in (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB):
+            z = builder.mul(_shifted_xor(builder, z, bits), ir.Constant(INT64, factor))
+        return _shifted_xor(builder, z, 31)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def one_or_none(typingctx, like, key, start, below):
+    """A tile of one vector: 0 where the random number of (key, start + lane), of 32 bits, is less than `below`, else 1.
+
+    They are hashes of start + lane and one half of the key by Wellons's "lowbias32" (2018), into which the other half
+    goes midway.
+    """
+    tile = TileType(like.dtype, 1, 1)
+
+    def codegen(context, builder, sig, args):
+        _, key, start, below = args
+        integers = ir.VectorType(INT32, tile.lanes)
+
+        def splat(x):
+            first = builder.insert_element(ir.Constant(integers, ir.Undefined), builder.trunc(x, INT32), INT32(0))
+            return builder.shuffle_vector(first, first, ir.Constant(integers, None))
+
+        x = builder.add(splat(start), ir.Constant(integers, list(range(tile.lanes))))
+        x = builder.add(builder.mul(x, ir.Constant(integers, [0x9E3779B1] * tile.lanes)), splat(key))
+        x = builder.mul(_shifted_xor(builder, x, 16), ir.Constant(integers, [0x7FEB352D] * tile.lanes))
+        x = builder.add(_shifted_xor(builder, x, 15), splat(builder.lshr(key, INT64(32))))
+        x = builder.mul(x, ir.Constant(integers, [0x846CA68B] * tile.lanes))
+        dropped = builder.icmp_unsigned("<", _shifted_xor(builder, x, 16), splat(below))
+        one = Vector(builder, ir.Constant(tile.vector, None)).constant(1.0)
+        return _pack(builder, tile, [Vector(builder, builder.select(dropped, one.constant(0.0).value, one.value))])
+
+    return tile(like, types.int64, types.int64, types.int64), codegen

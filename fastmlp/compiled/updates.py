@@ -32,16 +32,25 @@ def rule(o, w, g, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V):
     """Stands for a row's function."""
 
 
+@inlined
+def summed(G, g, groups, size):
+    """The sum of the groups' gradients, in G from g on, `size` apart."""
+    sum_ = load(G, g, 0, 1, 1)
+    for group in range(1, groups):
+        sum_ = sum_ + load(G, g + group * size, 0, 1, 1)
+    return sum_
+
+
 @kernel
 def step_item(job, item, G, g):
-    """The step of a work item with the sum of the groups' gradients, in G from g on, `size` apart.
+    """The step of a work item with the sum of the groups' gradients, in G from g on.
 
-    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale. squares[place] becomes the sum of the
-    squares of the old weights.
+    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale; both times `clip`. squares[place]
+    becomes the sum of the squares of the old weights.
     """
     step, layer, panel, width = job.step, job.layers[item.layer], VECS * lanes(job), lanes(job)
     P, Q, M, V, k_first, k_last, c = job.P, job.Q, job.M, job.V, item.first, item.last, item.column
-    scale, rate = number(P, step.scale), number(P, step.rate)
+    scale, rate = number(P, step.scale * step.clip), number(P, step.rate)
     alpha, keep, epsilon = number(P, step.alpha), number(P, step.keep), number(P, step.epsilon)
     beta_1, rest_1 = number(P, step.beta_1), number(P, 1 - step.beta_1)
     beta_2, rest_2 = number(P, step.beta_2), number(P, 1 - step.beta_2)
@@ -59,10 +68,7 @@ def step_item(job, item, G, g):
             w = load(P, o + v, 0, 1, 1)
             if alpha != 0:
                 square_sum = square_sum + w * w
-            gradient = load(G, g + v, 0, 1, 1)
-            for group in range(1, groups):
-                gradient = gradient + load(G, g + v + group * size, 0, 1, 1)
-            gradient = (gradient + alpha * w) * scale
+            gradient = (summed(G, g + v, groups, size) + alpha * w) * scale
             rule(o + v, w, gradient, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V)
     if item.first != item.last and job.goal == STEP and layer.copy >= 0:
         for k in range(k_first, k_last, ROWS):
@@ -70,6 +76,27 @@ def step_item(job, item, G, g):
                 copy = at(layer.copy, padded(m, width), c + v, k, panel)
                 store_transposed(load(P, o + (k - k_first) * panel + v, panel, ROWS, 1), Q, copy, panel)
     job.squares[item.place] = total(square_sum)
+
+
+@kernel
+def measure_item(job, item, o):
+    """gradient_squares[place] = the sum of the squares of dW, or db, of a work item, whose parameters are in P from o.
+
+    Numbers that pad it are 0 in G; no other parameter does.
+    """
+    step, layer, panel, width = job.step, job.layers[item.layer], VECS * lanes(job), lanes(job)
+    P, G, scale, alpha = job.P, job.G, number(job, step.scale), number(job, step.alpha)
+    groups, size, rows, m = job.groups, job.size, item.last - item.first, layer.units
+    if rows == 0:  # biases
+        alpha, rows = number(job, 0), 1
+    elif layer.transposed:
+        m = job.layers[item.layer - 1].units
+    columns, square_sum = min(panel, padded(m - item.column, width)), zeros(P, 1, 1)
+    for r in range(o, o + rows * panel, panel):
+        for v in range(r, r + columns, width):
+            gradient = (summed(G, v, groups, size) + alpha * load(P, v, 0, 1, 1)) * scale
+            square_sum = square_sum + gradient * gradient
+    job.gradient_squares[item.place] = total(square_sum)
 
 
 # ---- rows -------------------------------------------------------------------------------------------------------
