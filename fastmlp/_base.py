@@ -6,11 +6,13 @@ network are predicted from the matrices themselves.
 """
 
 import contextlib
+import dataclasses
 import math
 import sys
+import time
 import warnings
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import scipy.sparse
@@ -18,20 +20,27 @@ from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
+from fastmlp import _threads
+from fastmlp._callbacks import CallbackSupportMixin, tasks_of
 from fastmlp._data import NotFiniteError
+from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
+from fastmlp._validation import Validation
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.conversion import OWN_PARAMETERS, from_sklearn, register, to_sklearn
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
 from fastmlp.network import FINGERPRINT_UP_TO, MLP
 from fastmlp.optimizers import SGD, Adam
-from fastmlp.schedules import SCHEDULES
 from fastmlp.training import History, train
 
-_STOCHASTIC_SOLVERS = ["sgd", "adam"]
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
 # older version has saved can be read: tests/frozen_models.py.
 FORMAT = 2
@@ -44,35 +53,25 @@ def _scalar_type(dtype):
     return type(dtype.type(0) * 1)
 
 
-class BaseMultilayerPerceptron(BaseEstimator, ABC):
+@dataclasses.dataclass
+class _Call:
+    """What a call of fit or partial_fit brings, beside parameters and what is there already."""
+
+    X: object
+    y: object
+    sample_weight: object = None
+    X_val: object = None
+    y_val: object = None
+    sample_weight_val: object = None
+    incremental: bool = False
+    deadline: float = math.inf
+    tasks: object = None
+
+
+class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     """What both estimators share: everything but targets and decisions."""
 
-    _parameter_constraints: dict = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(HIDDEN))],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-    }
+    _parameter_constraints: dict = CONSTRAINTS
 
     def _keep_parameters(self, arguments):
         """Keep the constructor's arguments, its locals, under their names and as they are: scikit-learn's rule."""
@@ -171,20 +170,28 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         network, make = getattr(self, "_network", None), (tuple(layer_units), np.dtype(dtype), sparse)
         same = network is not None and make == (network.layer_units, network.dtype, network.sparse)
         if not same or not self._fits(network, trained):
-            hidden, loss = [self.activation] * (len(layer_units) - 2), self._network_loss() if trained else ()
-            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *loss)
+            of_training = dict(zip(("loss", "loss_parameter", "dropout"), self._of_training(), strict=True))
+            hidden = self._hidden_activations(len(layer_units) - 2)
+            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, **of_training if trained else {})
         return network
 
     def _fits(self, network, trained):
-        """Whether a network has the activations that the parameters say, and the loss, if it is to be trained."""
-        hidden, output = network.activations[:-1], network.activations[-1]
-        if hidden != (self.activation,) * len(hidden) or output != self.out_activation_:
+        """Whether a network is as the parameters say: activations, and if it is to be trained, loss and dropout."""
+        *hidden, output = network.activations
+        if hidden != self._hidden_activations(len(hidden)) or output != self.out_activation_:
             return False
-        return not trained or self._network_loss() in ((), (network.loss_function.name, network.loss_parameter))
+        loss, loss_parameter, dropout = self._of_training()
+        dropout = (dropout,) * len(hidden) if isinstance(dropout, Real) else tuple(dropout)
+        found = network.loss_function.name, network.loss_parameter, network.dropout
+        return not trained or found == (loss, loss_parameter, dropout)
 
-    def _network_loss(self):
-        """Name and parameter of the network's loss; nothing for the first one that goes with its output."""
-        return ()
+    def _hidden_activations(self, count):
+        """The names of so many hidden layers' activations."""
+        return [self.activation] * count if isinstance(self.activation, str) else list(self.activation)
+
+    @abstractmethod
+    def _of_training(self):
+        """Name of the network's loss, its parameter, and dropout."""
 
     def _forward(self, X, finite=False):
         """Outputs of the network for validated rows, in the dtype that NumPy's rules give X times a weight.
@@ -201,7 +208,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _predict_few(self, network, X, finite):
         """Outputs for a few rows of a large network, from `coefs_` as they are; None if they must be taken over."""
-        activations = *[self.activation] * (len(self.coefs_) - 1), self.out_activation_
+        activations = *self._hidden_activations(len(self.coefs_) - 1), self.out_activation_
         if scipy.sparse.issparse(X) or network.activations != activations:
             return None
         return network.predict_with(X, self.coefs_, self.intercepts_, finite=finite)
@@ -209,10 +216,17 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
+        if self.n_jobs is None:
+            return self._check_and_forward(X)
+        with _threads.use(self.n_jobs):
+            return self._check_and_forward(X)
+
+    def _check_and_forward(self, X):
         if self._is_plain(X):
             with contextlib.suppress(NotFiniteError):
-                return self._forward(X, finite=True)
-        return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
+                return self._forward(X if self.dtype is None else X.astype(self.dtype, copy=False), finite=True)
+        dtype = "numeric" if self.dtype is None else self.dtype
+        return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False))
 
     def _is_plain(self, X):
         """Whether scikit-learn's validation, which takes longer than to predict a row, would pass X if it is finite."""
@@ -233,10 +247,19 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             self.__dict__ = before
             raise
 
-    def _fit(self, X, y, sample_weight=None, incremental=False):
+    def _fit(self, call):
         self._tell_skl2onnx()
-        with self._all_or_nothing():
-            result = self._fit_or_raise(X, y, sample_weight, incremental)
+        if self.max_time is not None:
+            call.deadline = time.perf_counter() + self.max_time
+        if not call.incremental:
+            task_name = "iteration" if self.solver == "lbfgs" else "epoch"
+            call.tasks = tasks_of(self, task_name, call.X, call.y, call.sample_weight)
+        with self._all_or_nothing(), _threads.use(self.n_jobs):
+            if call.tasks is not None:
+                call.tasks.fit_begins()
+            why, result = self._fit_or_raise(call)
+            if call.tasks is not None:
+                call.tasks.fit_ends()
         if self.solver != "lbfgs" and math.isnan(getattr(self, "loss_", 0)):  # of 'lbfgs' SciPy tells
             warnings.warn(
                 "Training diverged: the loss is not a number. The input data may contain large values and need to be"
@@ -244,73 +267,94 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        if self.solver == "lbfgs":
+        limits = {
+            "max_time": f"Maximum time ({self.max_time} s)",
+            "max_iter": f"Maximum iterations ({self.max_iter:d})",
+        }
+        if result is not None and why not in ("max_time", "stopped"):
             _check_optimize_result("lbfgs", result, self.max_iter)  # warns, in the words of this scikit-learn
-        elif not result and not incremental:
+        elif why == "max_time" or why == "max_iter" and not call.incremental:
             warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter:d}) reached and the optimization hasn't"
-                " converged yet.",
+                f"Stochastic Optimizer: {limits[why]} reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         return self
 
-    def _fit_or_raise(self, X, y, sample_weight, incremental):
+    def _fit_or_raise(self, call):
+        """Why training ended, as `train` has it, and what SciPy says of it."""
         hidden_layer_sizes = self.hidden_layer_sizes
         if not hasattr(hidden_layer_sizes, "__iter__"):
             hidden_layer_sizes = [hidden_layer_sizes]
         hidden_layer_sizes = list(hidden_layer_sizes)
         if np.any(np.array(hidden_layer_sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
-        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y = self._validate_input(X, y, incremental, reset=first_pass)
+        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not call.incremental)
+        check_combinations(self, call, len(hidden_layer_sizes if first_pass else self.coefs_[1:]))
+        X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        stochastic = self.solver in _STOCHASTIC_SOLVERS
-        if self.weight_decay > 0 and not stochastic:
-            raise ValueError(f"weight_decay needs solver='adam' or 'sgd', got solver={self.solver!r}.")
-        if stochastic and self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        sample_weight = None if call.sample_weight is None else _check_sample_weight(call.sample_weight, X)
+        sample_weight = self._weigh_classes(y, sample_weight)
         self.n_outputs_ = self._count_outputs(y)
         self._random_state = check_random_state(self.random_state)
 
+        stochastic = self.solver in STOCHASTIC_SOLVERS
         if first_pass:
             history = self._initialize([X.shape[1], *hidden_layer_sizes, self.n_outputs_], X.dtype, sparse)
         else:
             self._network = self._network_of_coefs(sparse)
             history = self._history() if stochastic else None
         if stochastic:
-            result = self._fit_stochastic(X, y, sample_weight, history, incremental)
+            why, result = self._fit_stochastic(X, y, sample_weight, history, call), None
         else:
-            result = self._fit_lbfgs(X, y, sample_weight)
+            why, result = self._fit_lbfgs(X, y, sample_weight, call)
         if not all(np.isfinite(parameter).all() for parameter in self.coefs_ + self.intercepts_):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
                 " preprocessed."
             )
-        return result
+        return why, result
 
-    def _fit_stochastic(self, X, y, sample_weight, history, incremental):
-        """Train epoch by epoch. Returns whether it has converged."""
-        if incremental and hasattr(self, "_optimizer"):
+    def _weigh_classes(self, y, sample_weight):
+        """Sample weights, times those of the rows' classes."""
+        return sample_weight
+
+    def _fit_stochastic(self, X, y, sample_weight, history, call):
+        """Train epoch by epoch. Returns why it ended."""
+        if call.incremental and hasattr(self, "_optimizer"):
             self._optimizer = self._optimizer.copy_for(self._network)  # a copy: this fit may yet fail
         else:
             self._optimizer = self._make_optimizer()
-        converged = self._train(X, y, sample_weight, history, incremental)
-        self._take_over(history)
-        return converged
+        why = self._train(X, y, sample_weight, history, call)
+        vars(self).update(self._learnt(history))
+        return why
 
-    def _fit_lbfgs(self, X, y, sample_weight):
+    def _fit_lbfgs(self, X, y, sample_weight, call):
         """Train by L-BFGS, in the weights' dtype; SciPy's result, which is returned, makes them float64."""
-        network = self._network
+        network, why = self._network, "converged"
+
+        def stop(coefs, intercepts):
+            nonlocal why
+            if call.tasks is not None:
+                learnt = {"coefs_": [W.copy() for W in coefs], "intercepts_": [b.copy() for b in intercepts]}
+                if call.tasks.epoch_ends(lambda: learnt):
+                    why = "stopped"
+                    return True
+                call.tasks.epoch_begins()
+            if time.perf_counter() >= call.deadline:
+                why = "max_time"
+            return why == "max_time"
+
+        if call.tasks is not None:
+            call.tasks.epoch_begins()
         result = minimize(
             network,
-            network.data(X, y, sample_weight),
+            network.data(X, self._network_targets(y), sample_weight),
             alpha=self.alpha,
             max_iter=self.max_iter,
             max_fun=self.max_fun,
             tol=self.tol,
+            stop=stop if call.tasks is not None or call.deadline < math.inf else None,
         )
         self.coefs_, self.intercepts_ = unflatten(result.x, network.panels.shapes)
         loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype)
@@ -318,21 +362,23 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         if network.dtype != np.float64:
             self._network = self._network_of(network.layer_units, np.float64, network.sparse)
             self._network.set_parameters(self.coefs_, self.intercepts_)
-        return result
+        return why, result
 
     def _loss_grad_lbfgs(self, packed_coef_inter, X, y, sample_weight=None, *work_arrays):
         """What 'lbfgs' minimises, as scikit-learn's tests call it: y has a column for each output, work is ignored."""
         network = self._network_of_coefs(scipy.sparse.issparse(X))
-        y = y.argmax(axis=1) if self.out_activation_ == "softmax" else y
+        y = self._network_targets(y.argmax(axis=1) if self.out_activation_ == "softmax" else y)
         return loss_and_gradient(packed_coef_inter, network, network.data(X, y, sample_weight), self.alpha)
 
     def _initialize(self, layer_units, dtype, sparse):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
         self._network = self._network_of(layer_units, dtype, sparse)
-        self._network.initialize(self._random_state, HIDDEN[self.activation].factor)
+        factors = [HIDDEN[name].factor for name in self._hidden_activations(len(layer_units) - 2)]
+        last = factors[-1:] or [HIDDEN[self.activation].factor if isinstance(self.activation, str) else 6.0]
+        self._network.initialize(self._random_state, factors + last)
         self.t_, history = 0, History()
         if self.early_stopping:
-            history.best_loss, history.validation_scores, history.best_validation_score = None, [], -np.inf
+            history.best_loss, history.best_validation_score = None, -np.inf
             history.best_parameters = self._network.panels.unpack(self._network.parameters)
         else:  # scikit-learn keeps the initial weights under these names, which nothing reads
             self.__dict__.pop("_best_coefs", None)
@@ -341,51 +387,64 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
 
     def _history(self):
         """The history that the attributes tell, to go on with."""
-        loss_curve, best_loss = list(self.loss_curve_), self.best_loss_
-        scores, best_score = getattr(self, "validation_scores_", None), getattr(self, "best_validation_score_", None)
+        best_loss, best_score = self.best_loss_, getattr(self, "best_validation_score_", None)
         if self.early_stopping:
             best_loss = None
             if best_score is None:  # all fits have done without
-                scores, best_score = [], -np.inf
+                best_score = -np.inf
         elif best_loss is None:  # the last fit did not do without, but knows the losses
-            best_loss = min(loss_curve, default=np.inf)
+            best_loss = min(self.loss_curve_, default=np.inf)
         best = getattr(self, "_best_coefs", self.coefs_), getattr(self, "_best_intercepts", self.intercepts_)
+        losses, scores = (getattr(self, name, None) for name in ("validation_loss_curve_", "validation_scores_"))
         return History(
-            loss_curve=loss_curve,
+            loss_curve=list(self.loss_curve_),
             best_loss=best_loss,
+            validation_losses=None if losses is None else list(losses),
             validation_scores=None if scores is None else list(scores),
             best_validation_score=best_score,
             best_parameters=best,
+            best_iter=getattr(self, "best_iter_", None),
             no_improvement_count=self._no_improvement_count,
             t=self.t_,
         )
 
-    def _take_over(self, history):
+    def _learnt(self, history):
         """The attributes that the history tells, and the trained parameters."""
-        self.loss_curve_, self.n_iter_, self.t_ = history.loss_curve, history.n_iter, history.t
+        learnt = {
+            "loss_curve_": history.loss_curve,
+            "n_iter_": history.n_iter,
+            "t_": history.t,
+            "best_loss_": history.best_loss,
+            "_no_improvement_count": history.no_improvement_count,
+            "validation_loss_curve_": history.validation_losses,
+            "validation_scores_": history.validation_scores,
+            "best_validation_score_": history.best_validation_score,
+            "best_iter_": history.best_iter,
+        }
         if history.loss_curve:
-            self.loss_ = history.loss_curve[-1]
-        self.best_loss_, self._no_improvement_count = history.best_loss, history.no_improvement_count
-        self.validation_scores_ = history.validation_scores
-        self.best_validation_score_ = history.best_validation_score
+            learnt["loss_"] = history.loss_curve[-1]
+        learnt["coefs_"], learnt["intercepts_"] = (
+            history.best_parameters if self.early_stopping else self._network.panels.unpack(self._network.parameters)
+        )
         if self.early_stopping:
-            self._best_coefs, self._best_intercepts = history.best_parameters
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
-        else:
-            self.coefs_, self.intercepts_ = self._network.panels.unpack(self._network.parameters)
+            learnt["_best_coefs"], learnt["_best_intercepts"] = history.best_parameters
+        return learnt
 
     def _make_optimizer(self):
+        own = {"weight_decay": self.weight_decay, "clipnorm": self.clipnorm}
+        if np.any(np.asarray(self.dropout) > 0):
+            own["seed"] = int(self._random_state.randint(2**31 - 1))
         if self.solver == "adam":
-            numbers = self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon
-            return Adam(self._network, *numbers, weight_decay=self.weight_decay)
+            return Adam(self._network, self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon, **own)
         numbers = self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t
-        return SGD(self._network, *numbers, weight_decay=self.weight_decay)
+        return SGD(self._network, *numbers, **own)
 
-    def _train(self, X, y, sample_weight, history, incremental):
+    def _train(self, X, y, sample_weight, history, call):
         """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
-        X = self._network.rows(X)
-        rows, score = np.arange(X.shape[0], dtype=np.int64), None
-        if self.early_stopping:
+        rows, validation = np.arange(X.shape[0], dtype=np.int64), None
+        if call.X_val is not None:
+            validation = Validation(self, *self._validate_validation(call))
+        elif self.early_stopping:
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
                 rows, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
@@ -394,13 +453,10 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
                 )
-            y_validation = y[validation_rows]
-            weights = None if sample_weight is None else sample_weight[validation_rows]
-            if weights is not None and not weights.any():
-                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-
-            def score():
-                return self._score(self._network.predict(X, validation_rows), y_validation, weights)
+            validation = Validation(self, X, y, sample_weight, validation_rows)
+        if validation is not None:
+            history.validation_losses = history.validation_losses or []
+            history.validation_scores = history.validation_scores or []
 
         n_samples = len(rows)
         if self.batch_size == "auto":
@@ -411,26 +467,45 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
                 )
             batch_size = min(int(self.batch_size), n_samples)
+        tasks = call.tasks
         return train(
             self._network,
-            self._network.data(X, y, sample_weight),
+            self._network.data(X, self._network_targets(y), sample_weight),
             self._optimizer,
             history,
             batch_size=batch_size,
-            max_iter=1 if incremental else self.max_iter,
+            max_iter=1 if call.incremental else self.max_iter,
             random_state=self._random_state,
             rows=rows,
             shuffle=self.shuffle,
             alpha=self.alpha,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            score=score,
+            measure=None if validation is None else validation.measure,
             loss_type=_scalar_type(self._loss_type(X, y, sample_weight)),
             verbose=self.verbose,
+            deadline=call.deadline,
+            before_epoch=None if tasks is None else tasks.epoch_begins,
+            after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history)),
         )
 
+    def _validate_validation(self, call):
+        """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
+        validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
+        X = check_array(
+            call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
+        )
+        y = self._encode_validation(call.y_val)
+        check_consistent_length(X, y)
+        weights = call.sample_weight_val
+        return X, y, None if weights is None else _check_sample_weight(weights, X)
+
+    def _dtypes(self):
+        """What X is converted to: its own dtype if that is one of these, else the first."""
+        return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Fit the model to data matrix X and target(s) y.
 
         Parameters
@@ -442,6 +517,14 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
             The target values: class labels in classification, real numbers in regression.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
+        X_val : array-like or sparse matrix of shape (n_validation, n_features), default=None
+            Rows that are not trained on, for 'adam' and 'sgd': loss and score on them are kept after each epoch. With
+            early stopping they are what decides, and no part of X is set aside. In a pipeline that is given
+            `transform_input=["X_val"]` they are transformed as X is.
+        y_val : array-like of shape (n_validation,) or (n_validation, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_validation,), default=None
+            Their weights; `class_weight` does not count here.
 
         Returns
         -------
@@ -453,7 +536,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         ValueError
             If the data does not fit, or training diverged; the model is then what it was before.
         """
-        return self._fit(X, y, sample_weight=sample_weight, incremental=False)
+        return self._fit(_Call(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -461,7 +544,7 @@ class BaseMultilayerPerceptron(BaseEstimator, ABC):
         return tags
 
     def _check_solver(self):
-        if self.solver not in _STOCHASTIC_SOLVERS:
+        if self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )

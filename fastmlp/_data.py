@@ -21,6 +21,10 @@ class Data(collections.namedtuple("Data", "X x Y sample_weights n_samples sparse
     `made_for` tells the networks that they fit: width of X, outputs, output activation and dtype.
     """
 
+    def weight(self, rows):
+        """The sum of the sample weights of rows with these numbers."""
+        return len(rows) * self.sample_weights[0] if len(self.sample_weights) == 1 else self.sample_weights[rows].sum()
+
 
 class SparseRows(collections.namedtuple("SparseRows", "values indices indptr shape")):
     """A CSR matrix as the kernels read it, checked once; made by `MLP.rows`."""

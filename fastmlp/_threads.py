@@ -1,5 +1,6 @@
 """How many threads a call may use, and the team of them that this process keeps. It knows nothing of networks."""
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -23,10 +24,37 @@ def count():
     A limit is `OMP_NUM_THREADS`, or what threadpoolctl sets the libraries of OpenMP to that are there when scikit-learn
     is. Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
+    if (wished := getattr(_wish, "threads", None)) is not None:
+        return wished
     threads = threads_of_numba()
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
     return min(threads, openmp_limit(), JOB_ALIGNMENT - 1)
+
+
+# how many threads this one of Python's wants to use, whatever else is set
+_wish = threading.local()
+
+
+@contextlib.contextmanager
+def use(n_jobs):
+    """Within, use so many threads, by joblib's convention: -1 is all cores, -2 all but one. None: as `count` has it."""
+    before = getattr(_wish, "threads", None)
+    if n_jobs is not None:
+        if n_jobs < 0:
+            from joblib import cpu_count  # which scikit-learn brings; MLP does without
+
+            n_jobs += 1 + cpu_count()
+        _wish.threads = min(max(1, n_jobs), most())
+    try:
+        yield
+    finally:
+        _wish.threads = before
+
+
+def most():
+    """How many threads there may be at all."""
+    return min(max(numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1), JOB_ALIGNMENT - 1)
 
 
 def openmp_limit():
@@ -87,7 +115,7 @@ class _Team:
     """The record TEAM, and the threads that serve there. They sleep where nothing is to be done."""
 
     def __init__(self):
-        self.capacity = numba.config.NUMBA_NUM_THREADS - 1
+        self.capacity = most() - 1
         self.record, self._workers = np.zeros(1, TEAM.dtype), np.zeros(self.capacity, WORKER.dtype)
         self.record["workers"] = self._workers.ctypes.data
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._workers))  # outlives this object: threads look until the end

@@ -9,14 +9,15 @@ from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.optimizers import SGD, Adam
 
 # Parameters that scikit-learn's estimators do not have, and what they are by default.
-OWN_PARAMETERS = {"weight_decay": 0.0, "huber_delta": 1.0}
-# What ours may be where scikit-learn's may be less.
-_IN_SKLEARN = {
-    "activation": ["identity", "logistic", "tanh", "relu"],
-    "learning_rate": ["constant", "invscaling", "adaptive"],
-    "loss": ["squared_error", "poisson"],
-    **{name: [default] for name, default in OWN_PARAMETERS.items()},
-}
+OWN_PARAMETERS = {
+    "weight_decay": 0.0, "dropout": 0.0, "clipnorm": None, "scoring": None, "dtype": None, "max_time": None,
+    "n_jobs": None, "class_weight": None, "label_smoothing": 0.0, "huber_delta": 1.0, "quantile": 0.5,
+}  # fmt: skip
+# What scikit-learn's may be, where ours may be more and would predict something else.
+_IN_SKLEARN = {"activation": ["identity", "logistic", "tanh", "relu"], "loss": ["squared_error", "poisson"]}
+_SCHEDULES_IN_SKLEARN = "constant", "invscaling", "adaptive"
+# Attributes of theirs that scikit-learn's have not either; and what belongs to this process.
+_OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_", "_network", "_optimizer", "_skl_callbacks"
 
 # ---- scikit-learn -----------------------------------------------------------------------------------------------
 
@@ -26,11 +27,17 @@ def to_sklearn(model):
     from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
     theirs = model._sklearn_class()()
-    for name, value in model.get_params(deep=False).items():
-        if value not in _IN_SKLEARN.get(name, [value]):
-            raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={value!r}.")
-    left_out = "_network", "_optimizer", *OWN_PARAMETERS
+    parameters = model.get_params(deep=False)
+    if not isinstance(model.activation, str) and len({*model.activation}) == 1:
+        parameters["activation"] = model.activation[0]  # the same one for each layer
+    for name, known in _IN_SKLEARN.items():
+        if name in parameters and parameters[name] not in known:
+            raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={parameters[name]!r}.")
+    left_out = *_OWN_ATTRIBUTES, *OWN_PARAMETERS
     vars(theirs).update(copy.deepcopy({name: value for name, value in vars(model).items() if name not in left_out}))
+    theirs.activation = parameters["activation"]
+    if model.learning_rate not in _SCHEDULES_IN_SKLEARN:
+        theirs.learning_rate = "constant"
     if hasattr(model, "_optimizer"):
         ours = model._optimizer
         optimizer = {Adam: AdamOptimizer, SGD: SGDOptimizer}[type(ours)](
@@ -114,7 +121,8 @@ def _forward(operator, container, dtype, to):
         return _node(container, name, *inputs)
 
     model, A = operator.raw_operator, _node(container, "Cast", operator.inputs[0], to=to)
-    activations = [HIDDEN[model.activation]] * (len(model.coefs_) - 1) + [OUTPUTS[model.out_activation_]]
+    activations = [HIDDEN[name] for name in model._hidden_activations(len(model.coefs_) - 1)]
+    activations.append(OUTPUTS[model.out_activation_])
     for W, b, f in zip(model.coefs_, model.intercepts_, activations, strict=True):
         Z = node("Add", node("MatMul", A, W.astype(dtype)), b.astype(dtype))
         A = node(f.onnx, Z) if isinstance(f.onnx, str) else f.onnx(node, Z)

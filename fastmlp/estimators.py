@@ -7,13 +7,13 @@ import scipy.sparse
 from scipy.special import xlogy
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
+from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
-from fastmlp._base import BaseMultilayerPerceptron
+from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.conversion import register
 
@@ -173,6 +173,14 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         n_iter_no_change=10,
         max_fun=15000,
         weight_decay=0.0,
+        dropout=0.0,
+        clipnorm=None,
+        scoring=None,
+        dtype=None,
+        max_time=None,
+        n_jobs=None,
+        class_weight=None,
+        label_smoothing=0.0,
     ):
         self._keep_parameters(locals())
         self.loss = "log_loss"
@@ -187,6 +195,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     def _own_class():
         return MLPClassifier
 
+    _parameter_constraints: dict = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
     # ---- targets ----
 
     def _validate_input(self, X, y, incremental, reset):
@@ -197,7 +211,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             y,
             accept_sparse=["csr", "csc"],
             multi_output=True,
-            dtype=(np.float64, np.float32),
+            dtype=self._dtypes(),
             reset=reset,
         )
         if y.ndim == 2 and y.shape[1] == 1:
@@ -219,12 +233,63 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
                 raise ValueError(
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
+        return X, self._encode(y)
+
+    def _encode(self, y):
+        """Labels that are all known, as numbers of classes for softmax, else as an indicator for each output."""
         if self._label_binarizer.y_type_ in ("binary", "multiclass") and y.ndim == 1:
             # scikit-learn's transform does this too, but looks through the labels three times more
             y = np.searchsorted(self.classes_, y)
-            return X, y if self._output_activation() == "softmax" else y[:, np.newaxis]
+            return y if self._output_activation() == "softmax" else y[:, np.newaxis]
         y = self._label_binarizer.transform(y)
-        return X, y.toarray() if scipy.sparse.issparse(y) else y
+        return y.toarray() if scipy.sparse.issparse(y) else y
+
+    def _encode_validation(self, y):
+        y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val", estimator=self)
+        y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
+        multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        if multilabel != (y.ndim == 2) or multilabel and y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val must have the form of y, got the shape {y.shape}.")
+        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val has classes that y has not: {unknown}. y has {self.classes_}.")
+        return self._encode(y)
+
+    def _labels(self, y):
+        """What `_encode` has made these targets of."""
+        if self._multilabel():
+            return y
+        return self.classes_[y.ravel()]
+
+    def _network_targets(self, y):
+        """Encoded targets as the network takes them: with label smoothing, probabilities."""
+        smoothing = self.label_smoothing
+        if smoothing == 0:
+            return y
+        if y.ndim == 1:
+            return (
+                np.where(np.arange(self.n_outputs_) == y[:, np.newaxis], 1 - smoothing, 0) + smoothing / self.n_outputs_
+            )
+        return y * (1 - smoothing) + smoothing / 2
+
+    def _weigh_classes(self, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        if self._multilabel():
+            weights = compute_sample_weight(self.class_weight, y)
+        else:
+            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=self._labels(y))
+            weights = of_classes[y.ravel()]
+        return weights if sample_weight is None else sample_weight * weights
+
+    def _multilabel(self):
+        return self._label_binarizer.y_type_.startswith("multilabel")
+
+    def _of_training(self):
+        loss = "binary_log_loss"
+        if self.out_activation_ == "softmax":
+            loss = "soft_cross_entropy" if self.label_smoothing > 0 else "cross_entropy"
+        return loss, 1.0, self.dropout
 
     def _count_outputs(self, y):
         return len(self.classes_) if y.ndim == 1 else y.shape[1]
@@ -321,11 +386,18 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The trained model.
         """
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use"
+                " compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough"
+                " sample of the full training set target to properly estimate the class frequency distributions. Pass"
+                " the resulting weights as the class_weight parameter."
+            )
         with self._all_or_nothing():
             if _check_partial_fit_first_call(self, classes):
                 multilabel = type_of_target(y).startswith("multilabel")
                 self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+            return self._fit(_Call(X, y, sample_weight, incremental=True))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -412,6 +484,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         n_iter_no_change=10,
         max_fun=15000,
         weight_decay=0.0,
+        dropout=0.0,
+        clipnorm=None,
+        scoring=None,
+        dtype=None,
+        max_time=None,
+        n_jobs=None,
         huber_delta=1.0,
     ):
         self._keep_parameters(locals())
@@ -436,21 +514,34 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             accept_sparse=["csr", "csc"],
             multi_output=True,
             y_numeric=True,
-            dtype=(np.float64, np.float32),
+            dtype=self._dtypes(),
             reset=reset,
         )
-        if scipy.sparse.issparse(y):
-            y = y.toarray()
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
         if not reset and LOSSES[self.loss].output != self.out_activation_:
             raise ValueError(
                 f"loss={self.loss!r} needs another output than the one that was fitted, {self.out_activation_!r}: it"
                 " takes a new fit, without warm_start."
             )
+        return X, self._encode(y, "y")
+
+    def _encode(self, y, name):
+        """Targets that the loss can take, one-dimensional if they have one column."""
+        if scipy.sparse.issparse(y):
+            y = y.toarray()
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and y.min() < 0:
-            raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': y must be >= 0.")
-        return X, y
+            raise ValueError(
+                f"Some value(s) of {name} are out of the valid range of the loss 'poisson': {name} must be >= 0."
+            )
+        return y
+
+    def _encode_validation(self, y):
+        y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype="numeric", input_name="y_val", estimator=self)
+        y = self._encode(y, "y_val")
+        if self._count_outputs(y) != self.n_outputs_:
+            raise ValueError(f"y_val must have {self.n_outputs_} columns, as y has, got the shape {y.shape}.")
+        return y
 
     def _count_outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
@@ -458,9 +549,17 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     def _output_activation(self):
         return LOSSES[self.loss].output
 
-    def _network_loss(self):
+    def _of_training(self):
         parameter = LOSSES[self.loss].parameter
-        return self.loss, float(getattr(self, parameter)) if parameter else 1.0
+        return self.loss, float(getattr(self, parameter)) if parameter else 1.0, self.dropout
+
+    def _network_targets(self, y):
+        """Targets as the network takes them."""
+        return y
+
+    def _labels(self, y):
+        """What targets were before they were encoded."""
+        return y
 
     def _loss_type(self, X, y, sample_weight):
         parts = [X, y] if sample_weight is None else [X, y, sample_weight]
@@ -510,4 +609,4 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         self : object
             The trained model.
         """
-        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+        return self._fit(_Call(X, y, sample_weight, incremental=True))

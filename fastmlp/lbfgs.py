@@ -23,7 +23,7 @@ def loss_and_gradient(flat, network, data, alpha=0.0):
     return loss, gradient
 
 
-def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4):
+def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4, stop=None):
     """Train by L-BFGS.
 
     SciPy's own numbers are float64; it asks for losses and gradients in the dtype of what it starts with.
@@ -40,6 +40,8 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4)
         Iterations, and evaluations of the loss, that are allowed.
     tol : float, default=1e-4
         It has converged when no element of the gradient is larger.
+    stop : callable, optional
+        After each iteration, of weights and biases: whether it was the last one.
 
     Returns
     -------
@@ -48,12 +50,17 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4)
     """
     import scipy.optimize  # here, so that who trains with Adam does not wait for it
 
+    def callback(intermediate_result):
+        if stop(*unflatten(intermediate_result.x, network.panels.shapes)):
+            raise StopIteration
+
     result = scipy.optimize.minimize(
         loss_and_gradient,
         flatten(network.weights, network.biases),
         args=(network, data, alpha),
         method="L-BFGS-B",
         jac=True,
+        callback=callback if stop is not None else None,
         options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
     )
     network.set_parameters(*unflatten(result.x, network.panels.shapes))

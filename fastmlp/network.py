@@ -26,10 +26,10 @@ from fastmlp._plan import Plan
 from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.compiled.losses import LOSSES
-from fastmlp.compiled.records import STEP
+from fastmlp.compiled.records import STEP as STEP_RECORD
 from fastmlp.compiled.shuffle import shuffle
 from fastmlp.compiled.tile import ROWS
-from fastmlp.compiled.updates import RULES
+from fastmlp.compiled.updates import RULES, STEP
 
 # Multiply-adds forward from which more threads pay, measured.
 _TRAIN_IN_PARALLEL, _PREDICT_IN_PARALLEL = 100_000, 400_000
@@ -45,6 +45,9 @@ _PREDICT_ROWS = 128
 _SPARSE_STEP = 16
 _ALL_ROWS = np.empty(0, np.int64)
 _ALL_ROWS.flags.writeable = False
+# Rows whose loss is measured at a time: memory for all their activations is needed.
+_LOSS_ROWS = 4096
+_NO_RATE = np.zeros(1)
 # Weights up to which it is quicker to remember them than to compare them panel by panel.
 FINGERPRINT_UP_TO = 100_000
 
@@ -199,12 +202,13 @@ class MLP:
         Parameters
         ----------
         random_state : numpy.random.RandomState
-        factor : float, default=6.0
-            Of Glorot and Bengio (2010); scikit-learn takes 2 with logistic hidden layers, 6 with all others.
+        factor : float or sequence of float, default=6.0
+            Of Glorot and Bengio (2010), for all layers or for each; scikit-learn takes 2 with logistic hidden layers, 6
+            with all others.
         """
-        weights, biases = [], []
-        for n, m in self.panels.shapes:
-            bound, W, some = np.sqrt(factor / (n + m)), np.empty((n, m), self.dtype), -(-_DRAWN // m)
+        weights, biases, shapes = [], [], self.panels.shapes
+        for (n, m), factor_of_layer in zip(shapes, np.broadcast_to(factor, len(shapes)), strict=True):
+            bound, W, some = np.sqrt(factor_of_layer / (n + m)), np.empty((n, m), self.dtype), -(-_DRAWN // m)
             for rows in range(0, n, some):  # all of them at once would be in float64 first
                 W[rows : rows + some] = random_state.uniform(-bound, bound, (min(some, n - rows), m))
             weights.append(W)
@@ -278,10 +282,10 @@ class MLP:
             X = X.astype(self.dtype)
         return X
 
-    def _take(self, task, *key):
-        """A workspace for this task: the spare one, or a new one. No two calls have the same."""
+    def _take(self, task, make, *key):
+        """A workspace for this task: the spare one, or one that is made. No two calls have the same."""
         spare_key, workspace = self._spare.pop(task, (None, None))
-        return workspace if spare_key == key else getattr(self.plan, f"workspace_to_{task}")(*key)
+        return workspace if spare_key == key else make(*key)
 
     def _give_back(self, task, *key, workspace):
         self._spare[task] = key, workspace
@@ -324,7 +328,7 @@ class MLP:
         threads = _threads.count() if n > ROWS and n * self._work(X) > _PREDICT_IN_PARALLEL else 1
         height, sparse = threads * (ROWS if n <= ROWS else _PREDICT_ROWS), isinstance(X, SparseRows)
         key = height, threads, sparse, X.dtype
-        workspace = self._take("predict", *key)
+        workspace = self._take("predict", self.plan.workspace_to_predict, *key)
         if n > ROWS and not sparse:
             workspace.layers["in_place"][0] = self.plan.in_place(X.dtype, X.strides[1] == X.itemsize)
         workspace.job["checked"][0] = finite and not sparse and order is _ALL_ROWS
@@ -373,7 +377,7 @@ class MLP:
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), flat_view(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
         key = threads, view.dtype
-        workspace = self._take("predict_row", *key)
+        workspace = self._take("predict_row", self.plan.workspace_to_predict_row, *key)
         args = workspace.words, view, x, read_only(addresses), len(X), self._parameters, out.ravel()
         if workspace.links:
             workspace.link(passes.predict_row, *args)
@@ -425,13 +429,34 @@ class MLP:
         n, m = self.panels.shapes[0]
         return self.panels.work - n * m + len(X.values) * m // max(1, X.shape[0])
 
-    def loss(self, data, alpha=0.0):
+    def loss(self, data, alpha=0.0, order=None):
         """Loss of all rows together: their weighted mean (for squared error over outputs too) + alpha/2 |W|^2 / S.
 
         S is the number of rows, or the sum of their weights: scikit-learn's loss at these parameters.
+
+        Parameters
+        ----------
+        data : Data
+            Made by the method of this name.
+        alpha : float, default=0.0
+            Weight of the L2 penalty.
+        order : ndarray of int64, optional
+            Numbers of the rows to use. All of them if absent.
+
+        Returns
+        -------
+        loss : float
         """
-        none = np.empty(0, self.dtype)
-        return self._epoch(data, _order(data), data.n_samples, RULES["loss"], _step(alpha), np.zeros(1), none, none)
+        order, none = _order(data) if order is None else np.asarray(order, np.int64), np.empty(0, self.dtype)
+        parts = [order[first : first + _LOSS_ROWS] for first in range(0, max(1, len(order)), _LOSS_ROWS)]
+        weights = [float(data.weight(rows)) for rows in parts]
+        whole, loss, step = sum(weights), 0.0, _step(alpha)
+        for rows, weight in zip(parts, weights, strict=True):
+            if weight != 0 or whole == 0:
+                part = self._epoch(data, rows, _batch_size(_LOSS_ROWS, rows), RULES["loss"], step, _NO_RATE, none, none)
+                loss += part * (weight / whole)
+                step["alpha"] = 0  # the penalty counts once
+        return loss
 
     def gradients(self, data, alpha=0.0, out=None):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
@@ -454,10 +479,10 @@ class MLP:
         """
         flat, none = self.panels.moments(), np.empty(0, self.dtype)
         rule, step = RULES["gradient"], _step(alpha)
-        loss = self._epoch(data, _order(data), data.n_samples, rule, step, np.zeros(1), flat, none)
+        loss = self._epoch(data, _order(data), data.n_samples, rule, step, _NO_RATE, flat, none)
         return loss, *self.panels.unpack(flat, out)
 
-    def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None):
+    def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None, deadline=np.inf):
         """One pass over the data in batches, with a step of the optimizer after each.
 
         Parameters
@@ -472,6 +497,9 @@ class MLP:
             Weight of the L2 penalty.
         order : ndarray of int64, optional
             Numbers of the rows to use, in this order. All of them, as they stand, if absent.
+        deadline : float, default=inf
+            The time of `time.perf_counter()` after which no batch is begun, but for those of a tenth of a second.
+            One batch is done in any case; the optimizer counts `batches`.
 
         Returns
         -------
@@ -493,11 +521,10 @@ class MLP:
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
-        return self._epoch(
-            data, order, batch_size, optimizer.rule, optimizer.step, rates, optimizer.first, optimizer.second
-        )
+        moments = optimizer.first, optimizer.second
+        return self._epoch(data, order, batch_size, optimizer.rule, optimizer.step, rates, *moments, deadline=deadline)
 
-    def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=()):
+    def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=(), deadline=np.inf):
         """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs."""
         if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
@@ -508,7 +535,8 @@ class MLP:
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         clipped = bool(step["clipnorm"][0] > 0)
         key = batch_size, threads, sparse, rule, clipped, self.loss_function, self.loss_parameter, data.X.dtype
-        workspace = self._take("train", *key)
+        spare = "train" if rule.goal == STEP else "measure"
+        workspace = self._take(spare, self.plan.workspace_to_train, *key)
         workspace.job["team"][0] = _threads.team_for(threads)
         workspace.name_step(step)
         if sparse:
@@ -519,8 +547,8 @@ class MLP:
         else:
             grouped = self.plan.groups(batch_size) > 1
             workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
-        self._held, start = None, 0
-        while start < len(order):
+        self._held, start = None if rule.goal == STEP else self._held, 0
+        while start < len(order) and (start == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
             args = (
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
@@ -533,7 +561,7 @@ class MLP:
             rows_a_second = (until - start) / seconds
             workspace.rows_a_call = int(_PIECE_SECONDS * rows_a_second) // batch_size * batch_size
             start = until
-        self._give_back("train", *key, workspace=workspace)
+        self._give_back(spare, *key, workspace=workspace)
         return loss
 
 
@@ -558,7 +586,7 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
         for X in [Y, empty] if sparse else [Y]:
             data, none, kernels = network.data(X, Y), np.empty(0, network.dtype), network.plan.every_kernel(X is empty)
-            network._epoch(data, _order(data), 1, RULES["loss"], _step(0), np.zeros(1), none, none, kernels)
+            network._epoch(data, _order(data), 1, RULES["loss"], _step(0), _NO_RATE, none, none, kernels)
             for number in DTYPES:  # of X, which need not be that of the network
                 rows = X._replace(values=X.values.astype(number)) if X is empty else X.astype(number)
                 network.predict(rows)
@@ -592,6 +620,6 @@ def _batch_size(batch_size, order):
 
 def _step(alpha):
     """The kernels' numbers for a pass without an optimizer."""
-    step = np.zeros(1, STEP.dtype)
+    step = np.zeros(1, STEP_RECORD.dtype)
     step["alpha"] = alpha
     return step

@@ -1,6 +1,7 @@
 """Training by scikit-learn's rules from epoch to epoch: stopping, and the history of it."""
 
 import dataclasses
+import time
 import warnings
 
 import numpy as np
@@ -15,30 +16,37 @@ __all__ = ["SGD", "Adam", "History", "train"]
 class History:
     """What training has seen; a warm start goes on with it.
 
-    `best_loss` is None where validation scores decide, the scores are None where the loss does.
+    `best_loss` is None where validation scores decide, in which case `best_iter` is the epoch of the best one.
+    What is measured on validation rows is None where there are none.
     """
 
     loss_curve: list = dataclasses.field(default_factory=list)
     best_loss: float | None = np.inf
+    validation_losses: list | None = None
     validation_scores: list | None = None
     best_validation_score: float | None = None
     best_parameters: tuple | None = None
+    best_iter: int | None = None
     no_improvement_count: int = 0
     n_iter: int = 0
     t: int = 0
 
-    def update(self, network, loss, score, tol):
-        """Take in an epoch's loss, and the validation score if there is one: is it better by tol, is it the best?"""
+    def update(self, network, loss, measured, tol):
+        """Take in an epoch's loss, and loss and score of validation rows: is it better by tol, is it the best?"""
         self.loss_curve.append(loss)
-        if score is None:
+        if measured is not None:
+            validation_loss, score = measured
+            self.validation_losses.append(validation_loss)
+            self.validation_scores.append(score)
+        if self.best_loss is not None:
             worse = loss > self.best_loss - tol
             if loss < self.best_loss:
                 self.best_loss = loss
         else:
-            self.validation_scores.append(score)
             worse = score < self.best_validation_score + tol
             if score > self.best_validation_score:
                 self.best_validation_score, self.best_parameters = score, network.panels.unpack(network.parameters)
+                self.best_iter = len(self.loss_curve)
         self.no_improvement_count = self.no_improvement_count + 1 if worse else 0
 
 
@@ -56,11 +64,14 @@ def train(
     alpha=0.0,
     tol=1e-4,
     n_iter_no_change=10,
-    score=None,
+    measure=None,
     loss_type=float,
     verbose=False,
+    deadline=np.inf,
+    before_epoch=None,
+    after_epoch=None,
 ):
-    """Train until nothing improves, or for max_iter epochs.
+    """Train until nothing improves, for max_iter epochs, until a time, or until somebody stops it.
 
     Parameters
     ----------
@@ -75,40 +86,52 @@ def train(
         Shuffles the rows anew before each epoch, on top of the last shuffle.
     rows : ndarray of int64, optional
         Numbers of the rows to train on; all if absent.
-    score : callable, optional
-        Of no arguments: the validation score at the current parameters, a float. Decides instead of the loss.
+    measure : callable, optional
+        Of no arguments: loss and score on validation rows at the current parameters, two floats. The score decides
+        instead of the loss where `history.best_loss` is None.
     loss_type : type, default=float
         What the losses are kept as.
+    deadline : float, default=inf
+        The time of `time.perf_counter()` at which training ends, between two batches.
+    before_epoch, after_epoch : callable, optional
+        Of no arguments; the second one says whether training is to stop.
 
     Returns
     -------
-    converged : bool
-        False if max_iter epochs did not suffice.
+    why : {"converged", "interrupted", "stopped", "max_iter", "max_time"}
+        Why it ended; "stopped" by `after_epoch`.
     """
     rows = np.arange(data.n_samples) if rows is None else rows
     rows = np.array(rows, np.int64)
     history.n_iter = 0
     try:
         while history.n_iter < max_iter:
+            if before_epoch is not None:
+                before_epoch()
             if shuffle:
                 shuffle_rows(random_state, rows)
-            loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows))
+            batches = optimizer.batches
+            loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows, deadline))
             history.n_iter += 1
-            history.t += len(rows)
+            history.t += min(len(rows), (optimizer.batches - batches) * batch_size)
             if verbose:
                 print(f"Iteration {history.n_iter}, loss = {loss:.8f}")
-            validation_score = None if score is None else score()
-            if verbose and score is not None:
-                print(f"Validation score: {validation_score:f}")
-            history.update(network, loss, validation_score, tol)
+            measured = None if measure is None else measure()
+            if verbose and history.best_loss is None:
+                print(f"Validation score: {measured[1]:f}")
+            history.update(network, loss, measured, tol)
             optimizer.epoch_ends(history.t)
+            if after_epoch is not None and after_epoch():
+                return "stopped"
             if history.no_improvement_count > n_iter_no_change:
-                what = "Training loss" if score is None else "Validation score"
+                what = "Validation score" if history.best_loss is None else "Training loss"
                 message = f"{what} did not improve more than tol={tol:f} for {n_iter_no_change} consecutive epochs."
                 if optimizer.stops(message, verbose):
-                    return True
+                    return "converged"
                 history.no_improvement_count = 0
+            if time.perf_counter() >= deadline:
+                return "max_time"
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
-        return True
-    return False
+        return "interrupted"
+    return "max_iter"

@@ -127,6 +127,7 @@ def close_batch(job, start):
         squares += job.squares[j]
     if step.scale != 0:
         step.loss += (loss + 0.5 * step.alpha * squares) * step.scale * batch
+        step.counted += batch
     if job.threads > 1 and batch == job.batch_size:
         now, helpers = ticks(), atomic_load(job.present, 0)
         keep_pace(job, job.team, now - job.began, helpers if helpers == job.helpers else -1, now)
@@ -325,14 +326,15 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
         if not 0 <= lowest <= highest < rows:
             raise IndexError("order names a row that the data does not have.")
         step.loss = step.counted = 0
+        weighty = 0
         for start in range(0, n, batch_size):
             last = min(n, start + batch_size)
             if weigh_nothing(sample_weights, stride, order, start, last):
                 continue
             if sum_sample_weights(sample_weights, stride, order, start, last) == 0:
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-            step.counted += last - start
-        if step.counted == 0:
+            weighty += 1
+        if weighty == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     job.x, job.Y, job.sample_weights, job.sample_weight_stride = pointer(x), pointer(Y), pointer(sample_weights), stride
     job.order, job.ordered, job.rates, job.X = pointer(order), 1, pointer(rates), address(X)
@@ -350,7 +352,7 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
         began = ticks()
         end(job)
         lose(job, job.team, ticks() - began, 0, ticks())
-    return step.loss / step.counted
+    return step.loss / step.counted if step.counted > 0 else 0.0
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------

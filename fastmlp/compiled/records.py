@@ -88,7 +88,7 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "scale": FLOAT,  # 1 / sum of the batch's sample weights; 0: there is no step
         "loss": FLOAT,  # sum over batches of loss * rows
         "batch_loss": FLOAT,
-        "counted": FLOAT,  # rows of batches that weigh something
+        "counted": FLOAT,  # their rows; batches that weigh nothing are left out
     },
 )
 PASS = Record(  # over a batch, see `passes`

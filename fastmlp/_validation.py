@@ -1,0 +1,53 @@
+"""Validation rows: what a model is measured on after each epoch, by loss and by score."""
+
+import copy
+
+from sklearn.metrics import check_scoring
+
+
+class Validation:
+    """Rows that a model is not trained on.
+
+    Parameters
+    ----------
+    model : MLPClassifier or MLPRegressor
+        Which is being fitted, with the network in it.
+    X : ndarray or sparse matrix
+    y : ndarray
+        Targets as the model encodes them.
+    weights : ndarray or None
+        Of the rows.
+    rows : ndarray of int64, optional
+        Numbers of the rows that count. All if absent.
+
+    Raises
+    ------
+    ZeroDivisionError
+        If they weigh nothing.
+    """
+
+    def __init__(self, model, X, y, weights, rows=None):
+        network = model._network
+        self._model, self._network, self._rows = model, network, rows
+        self._X, self._data = network.rows(X), network.data(X, model._network_targets(y), weights)
+        self._y, self._weights = (part if part is None or rows is None else part[rows] for part in (y, weights))
+        if self._weights is not None and not self._weights.any():
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        self._scorer = None
+        if model.scoring not in (None, "loss"):
+            self._scorer = check_scoring(model, model.scoring)
+            self._scored = copy.copy(model)  # a model of its own: whatever a scorer does to it does no harm
+            vars(self._scored).pop("feature_names_in_", None)  # the rows have none any more
+            self._rows_to_score = X if rows is None else X[rows]
+
+    def measure(self):
+        """Loss, without the L2 penalty, and score at the network's parameters: two floats. Higher scores are better."""
+        loss = self._network.loss(self._data, order=self._rows)
+        if self._model.scoring == "loss":
+            return loss, -loss
+        if self._scorer is None:
+            outputs = self._network.predict(self._X, self._rows)
+            return loss, self._model._score(outputs, self._y, self._weights)
+        self._scored.coefs_, self._scored.intercepts_ = self._network.weights, self._network.biases
+        weights = {} if self._weights is None else {"sample_weight": self._weights}
+        return loss, float(self._scorer(self._scored, self._rows_to_score, self._model._labels(self._y), **weights))
