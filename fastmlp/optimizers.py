@@ -140,7 +140,7 @@ class Adam(_Optimizer):
     rate : float
         The same without the correction.
     epochs : int
-        Epochs done.
+        Epochs done, counted only where the rate changes from batch to batch.
     t : int
         Steps taken.
     ms, vs : list of ndarray
@@ -223,7 +223,7 @@ class SGD(_Optimizer):
     ----------
     learning_rate : float
     epochs : int
-        Epochs done.
+        Epochs done, counted only where the rate changes from batch to batch.
     velocities : list of ndarray
         Of all weights, then of all biases; empty without momentum.
     """

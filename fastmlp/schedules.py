@@ -32,7 +32,7 @@ class Constant:
     learning_rate : float
         Of the next batch; of the last one, where it changes from batch to batch.
     epochs : int
-        Epochs done.
+        Epochs done, counted only where it changes from batch to batch.
     """
 
     def __init__(self, learning_rate_init, power_t=0.5, max_iter=200):
@@ -49,7 +49,6 @@ class Constant:
 
     def advance(self, rates):
         """After an epoch with these rates."""
-        self.learning_rate, self.epochs = float(rates[-1]), self.epochs + 1
 
     def epoch_ends(self, t):
         """After an epoch; t is the number of samples seen so far."""
@@ -86,7 +85,10 @@ class Annealed(Constant):
     def rates(self, batches):
         first, last = self.epochs * batches, self.max_iter * batches
         factors = [self.factor(min(done, last), last) for done in range(first, first + batches)]
-        return np.array([self.learning_rate_init * factor for factor in factors], np.float64)
+        return float(self.learning_rate_init) * np.array(factors)
+
+    def advance(self, rates):
+        self.learning_rate, self.epochs = float(rates[-1]), self.epochs + 1
 
 
 def cosine(done, batches):
@@ -125,7 +127,7 @@ def _by_user(function):
         value = function(t)
         if not (isinstance(value, Real) and 0 <= value < np.inf):
             raise ValueError(f"learning_rate must return a finite number >= 0, got {value!r} for t={t}.")
-        return value
+        return float(value)
 
     return factor
 
