@@ -35,10 +35,11 @@ from fastmlp._data import NotFiniteError
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
 from fastmlp._validation import Validation
 from fastmlp.compiled.activations import HIDDEN
-from fastmlp.conversion import OWN_PARAMETERS, from_sklearn, register, to_sklearn
+from fastmlp.conversion import OWN_ATTRIBUTES, OWN_PARAMETERS, from_sklearn, register, to_sklearn
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
 from fastmlp.network import FINGERPRINT_UP_TO, MLP
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.schedules import ONLY_SGD
 from fastmlp.training import History, train
 
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
@@ -90,6 +91,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 f" {FORMAT}): upgrade fastmlp to load it."
             )
         new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._get_param_names()}
+        if "loss_curve_" in state:
+            new |= dict.fromkeys(OWN_ATTRIBUTES)
         super().__setstate__(new | {name: value for name, value in state.items() if name != "_fastmlp_format"})
         self._tell_skl2onnx()
 
@@ -170,9 +173,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         network, make = getattr(self, "_network", None), (tuple(layer_units), np.dtype(dtype), sparse)
         same = network is not None and make == (network.layer_units, network.dtype, network.sparse)
         if not same or not self._fits(network, trained):
-            of_training = dict(zip(("loss", "loss_parameter", "dropout"), self._of_training(), strict=True))
-            hidden = self._hidden_activations(len(layer_units) - 2)
-            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, **of_training if trained else {})
+            hidden, of_training = self._hidden_activations(len(layer_units) - 2), self._of_training() if trained else ()
+            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *of_training)
         return network
 
     def _fits(self, network, trained):
@@ -180,10 +182,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         *hidden, output = network.activations
         if hidden != self._hidden_activations(len(hidden)) or output != self.out_activation_:
             return False
-        loss, loss_parameter, dropout = self._of_training()
+        if not trained:
+            return True
+        *loss, dropout = self._of_training()
         dropout = (dropout,) * len(hidden) if isinstance(dropout, Real) else tuple(dropout)
-        found = network.loss_function.name, network.loss_parameter, network.dropout
-        return not trained or found == (loss, loss_parameter, dropout)
+        return [network.loss_function.name, network.loss_parameter, network.dropout] == [*loss, dropout]
 
     def _hidden_activations(self, count):
         """The names of so many hidden layers' activations."""
@@ -431,10 +434,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         return learnt
 
     def _make_optimizer(self):
-        own = {"weight_decay": self.weight_decay, "clipnorm": self.clipnorm}
+        own = {"weight_decay": self.weight_decay, "clipnorm": self.clipnorm, "max_iter": self.max_iter}
         if np.any(np.asarray(self.dropout) > 0):
             own["seed"] = int(self._random_state.randint(2**31 - 1))
         if self.solver == "adam":
+            if self.learning_rate not in list(ONLY_SGD):  # which scikit-learn ignores here
+                own["lr_schedule"] = self.learning_rate
             return Adam(self._network, self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon, **own)
         numbers = self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t
         return SGD(self._network, *numbers, **own)
@@ -455,7 +460,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 )
             validation = Validation(self, X, y, sample_weight, validation_rows)
         if validation is not None:
-            history.validation_losses = history.validation_losses or []
+            history.validation_losses = history.validation_losses or [math.nan] * len(history.loss_curve)
             history.validation_scores = history.validation_scores or []
 
         n_samples = len(rows)

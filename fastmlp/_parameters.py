@@ -4,17 +4,20 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, Options, StrOptions, _Constraint
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastmlp.compiled.activations import HIDDEN
-from fastmlp.schedules import SCHEDULES
+from fastmlp.schedules import ONLY_SGD, SCHEDULES
 
 
-class _OneEach(_Constraint):
-    """A list, all of whose values satisfy a constraint: one for each hidden layer."""
+class _OneEach(Options):
+    """A list, all of whose values satisfy a constraint: one for each hidden layer.
+
+    It is one of `Options` as scikit-learn takes only what is of its own constraints' types.
+    """
 
     def __init__(self, constraint):
-        super().__init__()
+        super().__init__(object, set())
         self._constraint = constraint
 
     def is_satisfied_by(self, values):
@@ -34,7 +37,7 @@ CONSTRAINTS = {
     "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate": [StrOptions(set(SCHEDULES)), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -69,8 +72,11 @@ def check_combinations(model, call, hidden):
     """ValueError if parameters, or arguments of fit, do not go together; for a model of so many hidden layers."""
     if model.solver not in STOCHASTIC_SOLVERS:
         changed = [name for name, default in _OF_STEPS.items() if np.any(np.asarray(getattr(model, name)) != default)]
+        if callable(model.learning_rate) or model.learning_rate not in ("constant", *ONLY_SGD):
+            changed.append("learning_rate")
         for name in [*changed, *["X_val"] * (call.X_val is not None)]:
-            raise ValueError(f"{name} needs solver='adam' or 'sgd', got solver={model.solver!r}.")
+            of = f"={getattr(model, name)!r}" if name == "learning_rate" else ""
+            raise ValueError(f"{name}{of} needs solver='adam' or 'sgd', got solver={model.solver!r}.")
     elif model.early_stopping and call.incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     for name in "activation", "dropout":

@@ -16,8 +16,8 @@ OWN_PARAMETERS = {
 # What scikit-learn's may be, where ours may be more and would predict something else.
 _IN_SKLEARN = {"activation": ["identity", "logistic", "tanh", "relu"], "loss": ["squared_error", "poisson"]}
 _SCHEDULES_IN_SKLEARN = "constant", "invscaling", "adaptive"
-# Attributes of theirs that scikit-learn's have not either; and what belongs to this process.
-_OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_", "_network", "_optimizer", "_skl_callbacks"
+# Attributes that scikit-learn's do not have, or None.
+OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_"
 
 # ---- scikit-learn -----------------------------------------------------------------------------------------------
 
@@ -33,10 +33,13 @@ def to_sklearn(model):
     for name, known in _IN_SKLEARN.items():
         if name in parameters and parameters[name] not in known:
             raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={parameters[name]!r}.")
-    left_out = *_OWN_ATTRIBUTES, *OWN_PARAMETERS
+    left_out = "_network", "_optimizer", "_skl_callbacks", *OWN_ATTRIBUTES, *OWN_PARAMETERS
     vars(theirs).update(copy.deepcopy({name: value for name, value in vars(model).items() if name not in left_out}))
+    for argument in "X_val", "y_val", "sample_weight_val":  # of fit, which may have been asked for
+        if hasattr(theirs, "_metadata_request"):
+            theirs._metadata_request.fit.requests.pop(argument, None)
     theirs.activation = parameters["activation"]
-    if model.learning_rate not in _SCHEDULES_IN_SKLEARN:
+    if callable(model.learning_rate) or model.learning_rate not in _SCHEDULES_IN_SKLEARN:
         theirs.learning_rate = "constant"
     if hasattr(model, "_optimizer"):
         ours = model._optimizer
@@ -47,6 +50,8 @@ def to_sklearn(model):
         for name in ours.progress + ours.moments:
             # without momentum ours has no velocities, and those of theirs do not count
             if (value := getattr(ours, name)) != []:
+                if name == "velocities" and ours.schedule.by_batches:  # then the rate is not in them
+                    value = [-ours.learning_rate * moment for moment in value]
                 setattr(optimizer, name, value)
         theirs._optimizer = optimizer
     return theirs
@@ -61,7 +66,9 @@ def from_sklearn(cls, theirs):
     ours.__setstate__(copy.deepcopy({name: v for name, v in vars(theirs).items() if name not in left_out}))
     if hasattr(theirs, "_optimizer"):
         optimizer = vars(theirs._optimizer)
-        ours._optimizer = (Adam if "ms" in optimizer else SGD).from_state(ours._network_of_coefs(), optimizer)
+        ours._optimizer = (Adam if "ms" in optimizer else SGD).from_state(
+            ours._network_of_coefs(), optimizer | {"max_iter": theirs.max_iter}
+        )
     return ours
 
 

@@ -511,7 +511,7 @@ class MLP:
         IndexError
             If `order` names a row that is not there.
         ValueError
-            If data or optimizer were made for another network.
+            If data or optimizer were made for another network, or the function of a schedule gives no rate.
         ZeroDivisionError
             If the weights of a batch sum to zero, or all are 0. A batch whose weights are all 0 is left out.
         """
@@ -522,7 +522,9 @@ class MLP:
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
         moments = optimizer.first, optimizer.second
-        return self._epoch(data, order, batch_size, optimizer.rule, optimizer.step, rates, *moments, deadline=deadline)
+        loss = self._epoch(data, order, batch_size, optimizer.rule, optimizer.step, rates, *moments, deadline=deadline)
+        optimizer.schedule.advance(rates)
+        return loss
 
     def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=(), deadline=np.inf):
         """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs."""

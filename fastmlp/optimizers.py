@@ -7,7 +7,7 @@ import numpy as np
 from fastmlp._panels import Panels
 from fastmlp.compiled.records import STEP
 from fastmlp.compiled.updates import RULES
-from fastmlp.schedules import SCHEDULES
+from fastmlp.schedules import ONLY_SGD, make_schedule
 
 
 class _Optimizer:
@@ -15,18 +15,11 @@ class _Optimizer:
 
     A subclass names its `parameters`, which are what its constructor takes, how far it has come (`progress`) and its
     `moments`. Its state is made of them, under scikit-learn's names: how `step` and the flat arrays are laid out is
-    the business of one version on one processor. All of them have what scikit-learn's have not, too: `own` parameters,
-    by their defaults, and `batches`.
-
-    Attributes
-    ----------
-    batches : int
-        How many it has seen.
+    the business of one version on one processor. What scikit-learn's optimizers have not, and states that older
+    versions have saved may lack, are `own_parameters` and `own_progress`.
     """
 
-    own = {"weight_decay": 0.0, "clipnorm": None, "seed": 0}
-
-    def __init__(self, network, rule, schedule, beta_1=0.0, beta_2=0.0, epsilon=0.0, *, weight_decay, clipnorm, seed):
+    def __init__(self, network, rule, schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed):
         if not 0 <= weight_decay < np.inf:
             raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
         if clipnorm is not None and not 0 < clipnorm < np.inf:
@@ -36,7 +29,7 @@ class _Optimizer:
         self._panels, self.schedule, self.weight_decay = network.panels, schedule, weight_decay
         self.clipnorm, self.seed = clipnorm, seed
         self.rule = RULES[f"{rule}_decayed" if weight_decay > 0 else rule]
-        self.learning_rate_init = schedule.learning_rate_init
+        self.learning_rate_init, self.max_iter = schedule.learning_rate_init, schedule.max_iter
         dtype = self._panels.dtype
         self.step = np.zeros(1, STEP.dtype)
         self.step["beta_1"], self.step["beta_2"], self.step["weight_decay"] = beta_1, beta_2, weight_decay
@@ -50,6 +43,14 @@ class _Optimizer:
         """Layers, dtype and kind of the networks that it can train."""
         return self._panels.layer_units, self._panels.dtype, self._panels.sparse
 
+    @property
+    def epochs(self):
+        return self.schedule.epochs
+
+    @epochs.setter
+    def epochs(self, epochs):
+        self.schedule.epochs = epochs
+
     @classmethod
     def from_state(cls, network, state):
         """An optimizer of this network's parameters that is where another is.
@@ -60,11 +61,11 @@ class _Optimizer:
             Only the layout of its parameters is kept.
         state : dict
             What the other's `parameters`, `progress` and `moments` are: attributes of scikit-learn's optimizers too.
+            And what is its own, if it is there.
         """
-        parameters = {name: state[name] for name in cls.parameters}
-        optimizer = cls(network, **parameters, **{name: state.get(name, value) for name, value in cls.own.items()})
-        optimizer.batches = state.get("batches", 0)
-        for name in cls.progress:
+        own = {name: state[name] for name in cls.own_parameters if name in state}
+        optimizer = cls(network, **{name: state[name] for name in cls.parameters}, **own)
+        for name in *cls.progress, *(name for name in cls.own_progress if name in state):
             setattr(optimizer, name, state[name])
         count = len(network.panels.shapes)
         for flat, name in zip((optimizer.first, optimizer.second), cls.moments, strict=False):
@@ -73,7 +74,7 @@ class _Optimizer:
         return optimizer
 
     def __getstate__(self):
-        names = *self.parameters, *self.own, "batches", *self.progress, *self.moments
+        names = *self.parameters, *self.own_parameters, *self.progress, *self.own_progress, *self.moments
         panels = self._panels
         made_for = {"layer_units": panels.layer_units, "dtype": panels.dtype.name, "sparse": panels.sparse}
         return {name: getattr(self, name) for name in names} | made_for
@@ -140,11 +141,24 @@ class Adam(_Optimizer):
         formula is that of PyTorch's clip_grad_norm_. Not clipped if absent.
     seed : int, default=0
         Of the random numbers of dropout.
+    lr_schedule : {'constant', 'cosine', 'onecycle', 'coslog4', 'flat_cos'} or callable, default='constant'
+        All but 'constant' change the rate from batch to batch: it is learning_rate_init times a factor, a function of
+        t, which goes from 0 when the first batch begins to 1 after max_iter epochs, and stays there. 'cosine' goes from
+        1 down to 0, 'onecycle' up from 1/25 and down to 1/250,000, both as in PyTorch; 'coslog4' goes up and down four
+        times, each time twice as long, and 'flat_cos' down in the second half, both as in RealMLP. A callable takes t
+        and returns the factor, a finite number >= 0. To pickle the optimizer it must be a function of a module: a
+        lambda cannot be pickled.
+    max_iter : int, default=200
+        Epochs that the schedule runs over.
 
     Attributes
     ----------
     learning_rate : float
-        With the bias correction of the last step.
+        Of the last batch, with the bias correction of the last step.
+    rate : float
+        The same without the correction.
+    epochs : int
+        Epochs done, counted only where the rate changes from batch to batch.
     t : int
         Steps taken.
     ms, vs : list of ndarray
@@ -152,6 +166,8 @@ class Adam(_Optimizer):
     """
 
     parameters, progress, moments = ("learning_rate_init", "beta_1", "beta_2", "epsilon"), ("t",), ("ms", "vs")
+    own_parameters = "weight_decay", "clipnorm", "seed", "lr_schedule", "max_iter"
+    own_progress = "batches", "rate", "epochs"
 
     def __init__(
         self,
@@ -164,10 +180,14 @@ class Adam(_Optimizer):
         weight_decay=0.0,
         clipnorm=None,
         seed=0,
+        lr_schedule="constant",
+        max_iter=200,
     ):
-        schedule, own = SCHEDULES["constant"](learning_rate_init), {"weight_decay": weight_decay, "clipnorm": clipnorm}
-        super().__init__(network, "adam", schedule, beta_1, beta_2, epsilon, **own, seed=seed)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        if lr_schedule in ONLY_SGD:
+            raise ValueError(f"lr_schedule={lr_schedule!r} is for SGD only.")
+        schedule = make_schedule(lr_schedule, learning_rate_init, 0.5, max_iter)
+        super().__init__(network, "adam", schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed)
+        self.beta_1, self.beta_2, self.epsilon, self.lr_schedule = beta_1, beta_2, epsilon, lr_schedule
 
     @property
     def t(self):
@@ -178,12 +198,16 @@ class Adam(_Optimizer):
         self.step["steps"] = steps
 
     @property
+    def rate(self):
+        return self.schedule.learning_rate
+
+    @rate.setter
+    def rate(self, rate):
+        self.schedule.learning_rate = rate
+
+    @property
     def learning_rate(self):
-        return (
-            self.learning_rate_init * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
-            if self.t
-            else self.learning_rate_init
-        )
+        return self.rate * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t) if self.t else self.rate
 
     @property
     def ms(self):
@@ -202,26 +226,33 @@ class SGD(_Optimizer):
     network : MLP
         Whose parameters are to be trained; only their layout is kept.
     learning_rate_init : float, default=0.1
-    lr_schedule : {'constant', 'invscaling', 'adaptive'}, default='constant'
+    lr_schedule : {'constant', 'invscaling', 'adaptive', 'cosine', 'onecycle', 'coslog4', 'flat_cos'} or callable, \
+            default='constant'
         'invscaling' divides by (t + 1)^power_t after each epoch, t samples in; 'adaptive' divides by 5 where training
-        no longer improves, and stops at 1e-6.
+        no longer improves, and stops at 1e-6. With them and 'constant' a velocity keeps the rates of the batches that
+        it comes from, as in scikit-learn. The others are those of :class:`Adam`; with them all of it has the rate of
+        the last batch, as in PyTorch.
     momentum : float, default=0.9
         In [0, 1].
     nesterov : bool, default=True
         Nesterov's momentum.
     power_t : float, default=0.5
-    weight_decay, clipnorm, seed
+    weight_decay, clipnorm, seed, max_iter
         As in :class:`Adam`.
 
     Attributes
     ----------
     learning_rate : float
+    epochs : int
+        Epochs done, counted only where the rate changes from batch to batch.
     velocities : list of ndarray
-        Of all weights, then of all biases; empty without momentum.
+        Of all weights, then of all biases; empty without momentum. Where the rate changes from batch to batch it is not
+        in them: they are what is called momentum buffers in PyTorch.
     """
 
     parameters = "learning_rate_init", "lr_schedule", "momentum", "nesterov", "power_t"
     progress, moments = ("learning_rate",), ("velocities",)
+    own_parameters, own_progress = ("weight_decay", "clipnorm", "seed", "max_iter"), ("batches", "epochs")
 
     def __init__(
         self,
@@ -235,10 +266,13 @@ class SGD(_Optimizer):
         weight_decay=0.0,
         clipnorm=None,
         seed=0,
+        max_iter=200,
     ):
         rule = ("nesterov" if nesterov else "momentum") if momentum > 0 else "sgd"
-        schedule = SCHEDULES[lr_schedule](learning_rate_init, power_t)
-        super().__init__(network, rule, schedule, momentum, weight_decay=weight_decay, clipnorm=clipnorm, seed=seed)
+        schedule = make_schedule(lr_schedule, learning_rate_init, power_t, max_iter)
+        if momentum > 0 and schedule.by_batches:
+            rule += "_of_gradients"
+        super().__init__(network, rule, schedule, momentum, 0.0, 0.0, weight_decay, clipnorm, seed)
         self.lr_schedule, self.momentum, self.nesterov, self.power_t = lr_schedule, momentum, nesterov, power_t
 
     @property

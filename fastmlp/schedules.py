@@ -1,8 +1,17 @@
-"""Schedules: the learning rate of each batch. A table, a class for each; scikit-learn's three follow its rules.
+"""Schedules: the learning rate of each batch. A table; scikit-learn's three follow its rules, from epoch to epoch.
 
-`rates` is what the kernels read: a number for each batch of an epoch, so that a schedule may change it from batch to
-batch.
+The others change from batch to batch. The rate of a batch is learning_rate_init times a factor, a function of t, which
+goes from 0 to 1:
+
+    t = batches done / all batches, when a batch begins; all batches are those of max_iter epochs
+
+After them t stays 1. `rates` is what the kernels read: a number for each batch of an epoch.
 """
+
+import functools
+import operator
+from math import cos, log2, pi
+from numbers import Real
 
 import numpy as np
 
@@ -15,22 +24,35 @@ class Constant:
     learning_rate_init : float
     power_t : float, default=0.5
         Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Epochs that a schedule which changes from batch to batch runs over.
 
     Attributes
     ----------
     learning_rate : float
-        Of the next batch.
+        Of the next batch; of the last one, where it changes from batch to batch.
+    epochs : int
+        Epochs done, counted only where it changes from batch to batch.
+    by_batches : bool
+        Whether it does.
     """
 
-    def __init__(self, learning_rate_init, power_t=0.5):
-        self.learning_rate_init, self.power_t = learning_rate_init, power_t
-        self.learning_rate = learning_rate_init
+    by_batches = False
+
+    def __init__(self, learning_rate_init, power_t=0.5, max_iter=200):
+        if not 1 <= operator.index(max_iter):
+            raise ValueError(f"max_iter must be >= 1, got {max_iter}.")
+        self.learning_rate_init, self.power_t, self.max_iter = learning_rate_init, power_t, operator.index(max_iter)
+        self.learning_rate, self.epochs = learning_rate_init, 0
 
     def rates(self, batches):
         """The rates of the next epoch, which has so many batches: a float64 array."""
         rates = np.empty(batches)
         rates.fill(self.learning_rate)
         return rates
+
+    def advance(self, rates):
+        """After an epoch with these rates."""
 
     def epoch_ends(self, t):
         """After an epoch; t is the number of samples seen so far."""
@@ -57,4 +79,82 @@ class Adaptive(Constant):
         return True, f" Setting learning rate to {self.learning_rate:f}"
 
 
-SCHEDULES = {"constant": Constant, "invscaling": InvScaling, "adaptive": Adaptive}
+class Annealed(Constant):
+    """learning_rate_init * factor(batches done, all batches)."""
+
+    by_batches = True
+
+    def __init__(self, factor, *args):
+        super().__init__(*args)
+        self.factor = factor
+
+    def rates(self, batches):
+        first, last = self.epochs * batches, self.max_iter * batches
+        factors = [self.factor(min(done, last), last) for done in range(first, first + batches)]
+        return float(self.learning_rate_init) * np.array(factors)
+
+    def advance(self, rates):
+        self.learning_rate, self.epochs = float(rates[-1]), self.epochs + 1
+
+
+def cosine(done, batches):
+    """(1 + cos(pi t)) / 2: PyTorch's CosineAnnealingLR, down to 0."""
+    return (1 + cos(pi * done / batches)) / 2
+
+
+def onecycle(done, batches):
+    """From 1/25 up to 1 in the first 30 % of the batches, then down to 1/250,000 in the last: PyTorch's OneCycleLR."""
+    top, last = 0.3 * batches - 1, batches - 1
+    if done <= top:
+        return _from_to(1 / 25, 1, done / top)
+    return _from_to(1, 1 / 250_000, (min(done, last) - top) / (last - top))
+
+
+def _from_to(a, b, t):
+    """Half a cosine from a to b."""
+    return b + (a - b) * (1 + cos(pi * t)) / 2
+
+
+def coslog4(done, batches):
+    """(1 - cos(2 pi log2(1 + 15 t))) / 2: up and down four times, each time twice as long; RealMLP's."""
+    return (1 - cos(2 * pi * log2(1 + 15 * done / batches))) / 2
+
+
+def flat_cos(done, batches):
+    """(1 + cos(pi (max(1, 2 t) - 1))) / 2: 1 for the first half, then a cosine down to 0."""
+    return (1 + cos(pi * (max(1, 2 * done / batches) - 1))) / 2
+
+
+def _by_user(function):
+    """The factor that a user's function of t gives; it is checked."""
+
+    def factor(done, batches):
+        t = done / batches
+        value = function(t)
+        if not (isinstance(value, Real) and 0 <= value < np.inf):
+            raise ValueError(f"learning_rate must return a finite number >= 0, got {value!r} for t={t}.")
+        return float(value)
+
+    return factor
+
+
+SCHEDULES = {
+    "constant": Constant,
+    "invscaling": InvScaling,
+    "adaptive": Adaptive,
+    "cosine": functools.partial(Annealed, cosine),
+    "onecycle": functools.partial(Annealed, onecycle),
+    "coslog4": functools.partial(Annealed, coslog4),
+    "flat_cos": functools.partial(Annealed, flat_cos),
+}
+# What scikit-learn has for SGD alone.
+ONLY_SGD = "invscaling", "adaptive"
+
+
+def make_schedule(lr_schedule, *args):
+    """The schedule of this name, or the one that a function of t gives. `args` are those of `Constant`."""
+    if callable(lr_schedule):
+        return Annealed(_by_user(lr_schedule), *args)
+    if lr_schedule not in list(SCHEDULES):
+        raise ValueError(f"lr_schedule must be one of {list(SCHEDULES)} or a callable, got {lr_schedule!r}.")
+    return SCHEDULES[lr_schedule](*args)

@@ -38,6 +38,8 @@ class History:
             validation_loss, score = measured
             self.validation_losses.append(validation_loss)
             self.validation_scores.append(score)
+        elif self.validation_losses is not None:  # of former fits: it stays as long as the loss curve
+            self.validation_losses.append(np.nan)
         if self.best_loss is not None:
             worse = loss > self.best_loss - tol
             if loss < self.best_loss:

@@ -187,9 +187,15 @@ def clip(gradients, clipnorm):
 
 
 class SGD:
-    """v = momentum * v - learning_rate * g, then p += v, or with Nesterov p += momentum * v - learning_rate * g."""
+    """v = momentum * v - learning_rate * g, then p += v, or with Nesterov p += momentum * v - learning_rate * g.
 
-    def __init__(self, learning_rate=0.001, momentum=0.9, nesterov=True, weight_decay=0.0, clipnorm=None):
+    With `of_gradients` the rate is not in v but in front: v = momentum * v - g, then p += learning_rate * v, and so on.
+    """
+
+    def __init__(
+        self, learning_rate=0.001, momentum=0.9, nesterov=True, weight_decay=0.0, clipnorm=None, of_gradients=False
+    ):
+        self.of_gradients = of_gradients
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
@@ -203,8 +209,9 @@ class SGD:
             self.velocities = [np.zeros_like(p) for p in parameters]
         decay(parameters, self.learning_rate, self.weight_decay)
         for i, (p, g) in enumerate(zip(parameters, clip(gradients, self.clipnorm), strict=True)):
-            v = self.velocities[i] = self.momentum * self.velocities[i] - self.learning_rate * g
-            p += self.momentum * v - self.learning_rate * g if self.nesterov else v
+            inside, before = (1, self.learning_rate) if self.of_gradients else (self.learning_rate, 1)
+            v = self.velocities[i] = self.momentum * self.velocities[i] - inside * g
+            p += before * (self.momentum * v - inside * g if self.nesterov else v)
 
 
 class Adam:
@@ -238,13 +245,31 @@ class Adam:
             p -= rate * m / (np.sqrt(v) + self.epsilon)
 
 
+def onecycle(k, n):
+    """Half a cosine from 1/25 at k = 0 to 1 where 30 % of the batches end, then one down to 1/250,000 at the last."""
+    k, top = min(k, n - 1), 0.3 * n - 1
+    if k > top:
+        return 4e-6 + (1 - 4e-6) * np.cos(np.pi / 2 * (k - top) / (n - 1 - top)) ** 2
+    return 0.04 + 0.96 * np.sin(np.pi / 2 * k / top) ** 2
+
+
+# What the rate is multiplied by after k of n batches, of schedules that change it from batch to batch.
+FACTORS = {
+    "cosine": lambda k, n: np.cos(np.pi / 2 * k / n) ** 2,
+    "onecycle": onecycle,
+    "coslog4": lambda k, n: np.sin(np.pi * np.log2(1 + 15 * k / n)) ** 2,
+    "flat_cos": lambda k, n: 1.0 if 2 * k < n else np.sin(np.pi * k / n) ** 2,
+}
+
+
 def epoch(
     X, Y, order, batch_size, weights, biases, activations, optimizer, alpha=0.0, sample_weight=None, loss=None,
-    dropout=None,
+    rates=(), dropout=None,
 ):  # fmt: skip
     """One pass over the rows `order`, a step per batch, weights and biases moved in place; a short last batch is kept.
 
-    Returns the sum of (batch loss * batch rows) / (all rows): each batch's loss is the one before its own step.
+    `rates` are those of the batches; if there are none, all have the optimizer's. Returns the sum of (batch loss *
+    batch rows) / (all rows): each batch's loss is the one before its own step.
     """
     total = 0.0
     for start in range(0, len(order), batch_size):
@@ -254,6 +279,8 @@ def epoch(
         batch_loss, weight_gradients, bias_gradients = gradients(
             X[rows], Y[rows], weights, biases, activations, row_weights, alpha, loss, factors
         )
+        if len(rates):
+            optimizer.learning_rate = rates[start // batch_size]
         optimizer.step([*weights, *biases], [*weight_gradients, *bias_gradients])
         total += batch_loss * len(rows)
     return total / len(order)

@@ -158,11 +158,11 @@ class Twin:
             self.rows(X), self.targets(Y), self.weights, self.biases, self.activations, row_weights, alpha, self.loss
         )
 
-    def train_epoch(self, X, Y, optimizer, batch_size, alpha=0.0, order=None, sample_weight=None):
+    def train_epoch(self, X, Y, optimizer, batch_size, alpha=0.0, order=None, sample_weight=None, rates=()):
         order = np.arange(len(X)) if order is None else order
         return naive.epoch(
             self.rows(X), self.targets(Y), order, batch_size, self.weights, self.biases, self.activations, optimizer,
-            alpha, self.weights_of_rows(sample_weight), self.loss, self.dropout,
+            alpha, self.weights_of_rows(sample_weight), self.loss, rates, self.dropout,
         )  # fmt: skip
 
 

@@ -10,10 +10,11 @@ import naive
 import numpy as np
 import pytest
 import sklearn.neural_network
-from models import IN_ORDER, SMALL, TARGETS, X, bits, both_estimators, make, outputs, state
+from models import IN_ORDER, REGRESSOR_LOSSES, SMALL, TARGETS, X, bits, both_estimators, make, outputs, state
 from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp
+from fastmlp.compiled.activations import HIDDEN
 from fastmlp.conversion import OWN_PARAMETERS
 from fastmlp.optimizers import SGD, Adam
 
@@ -293,19 +294,23 @@ def test_a_state_from_before_there_were_such_parameters(name, solver):
     assert state(loaded.fit(X, TARGETS[name])) == state(model.fit(X, TARGETS[name]))
 
 
-NOT_IN_SKLEARN = [(name, "activation", "silu") for name in TARGETS] + [(name, "weight_decay", 1e-4) for name in TARGETS]
-NOT_IN_SKLEARN += [("MLPRegressor", "loss", "huber"), ("MLPRegressor", "huber_delta", 2.0)]
+NOT_IN_SKLEARN = [
+    (name, "activation", value)
+    for name in TARGETS
+    for value in HIDDEN.keys() - {"identity", "logistic", "tanh", "relu"}
+]
+NOT_IN_SKLEARN += [("MLPRegressor", "loss", value) for value in {*REGRESSOR_LOSSES} - {"squared_error", "poisson"}]
 
 
-@pytest.mark.parametrize("name, parameter, value", NOT_IN_SKLEARN)
+@pytest.mark.parametrize("name, parameter, value", sorted(NOT_IN_SKLEARN))
 def test_what_scikit_learn_does_not_know_is_not_converted(name, parameter, value):
     """ValueError with its name, fitted or not; at the default all goes over."""
-    model = make(name, **{parameter: value})
-    for one in model, copy.deepcopy(model).fit(X, TARGETS[name]):
+    model, targets = make(name, **{parameter: value}), abs(TARGETS[name]) + 1
+    for one in model, copy.deepcopy(model).fit(X, targets):
         with pytest.raises(ValueError, match=f"scikit-learn's {name} has no {parameter}={value!r}"):
             one.to_sklearn()
     default = getattr(type(model)(), parameter)
-    theirs = model.set_params(**{parameter: default}).fit(X, TARGETS[name]).to_sklearn()
+    theirs = model.set_params(**{parameter: default}).fit(X, targets).to_sklearn()
     np.testing.assert_allclose(outputs(theirs), outputs(model), atol=1e-10)
     assert not vars(theirs).keys() & OWN_PARAMETERS.keys()
 

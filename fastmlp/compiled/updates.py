@@ -132,6 +132,22 @@ def nesterov(o, w, g, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M,
 
 
 @inlined
+def momentum_of_gradients(o, w, g, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V):
+    """m = beta_1 m + g,  w -= rate m: that of PyTorch, all of whose velocity has the rate of the last batch"""
+    m = beta_1 * load(M, o, 0, 1, 1) + g
+    store(m, M, o, 0)
+    store(w - rate * m, P, o, 0)
+
+
+@inlined
+def nesterov_of_gradients(o, w, g, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V):
+    """m = beta_1 m + g,  w -= rate (g + beta_1 m), with the new m"""
+    m = beta_1 * load(M, o, 0, 1, 1) + g
+    store(m, M, o, 0)
+    store(w - rate * (g + beta_1 * m), P, o, 0)
+
+
+@inlined
 def adam(o, w, g, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V):
     """m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  w -= rate m / (sqrt(v) + epsilon)"""
     m = beta_1 * load(M, o, 0, 1, 1) + rest_1 * g
@@ -165,6 +181,8 @@ RULES = {
         *_rows("sgd", sgd),
         *_rows("momentum", momentum, 1),
         *_rows("nesterov", nesterov, 1),
+        *_rows("momentum_of_gradients", momentum_of_gradients, 1),
+        *_rows("nesterov_of_gradients", nesterov_of_gradients, 1),
         *_rows("adam", adam, 2, True),
     ]
 }
