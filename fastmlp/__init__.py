@@ -1,8 +1,9 @@
 """scikit-learn's multilayer perceptrons, trained at the speed of the processor's multiply-add units."""
 
+from fastmlp.conversion import SKOPS_TRUSTED
 from fastmlp.network import MLP, precompile
 
-__all__ = ["MLP", "MLPClassifier", "MLPRegressor", "precompile", "register_onnx"]
+__all__ = ["MLP", "SKOPS_TRUSTED", "MLPClassifier", "MLPRegressor", "precompile", "register_onnx"]
 __version__ = "0.1.0"
 
 
