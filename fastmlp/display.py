@@ -178,7 +178,7 @@ class LossCurveDisplay:
             raise ValueError(f"best_iter must be an epoch, from 1 to {n_epochs}, got {best}.")
         if ax is None:
             _, ax = plt.subplots()
-            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}: "
