@@ -1,17 +1,36 @@
 """scikit-learn's multilayer perceptrons, trained at the speed of the processor's multiply-add units."""
 
+from typing import TYPE_CHECKING
+
+from fastmlp.conversion import SKOPS_TRUSTED
 from fastmlp.network import MLP, precompile
 
-__all__ = ["MLP", "MLPClassifier", "MLPRegressor", "precompile", "register_onnx"]
+if TYPE_CHECKING:
+    from fastmlp.display import LossCurveDisplay
+    from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
+
+__all__ = [
+    "MLP",
+    "SKOPS_TRUSTED",
+    "LossCurveDisplay",
+    "MLPClassifier",
+    "MLPRegressor",
+    "precompile",
+    "register_onnx",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    """The estimators come with scikit-learn, which `MLP` does without: they are imported when they are asked for."""
+    """What comes with scikit-learn, which `MLP` does without, is imported when it is asked for."""
     if name in ("MLPClassifier", "MLPRegressor", "register_onnx"):
         from fastmlp import estimators
 
         return getattr(estimators, name)
+    if name == "LossCurveDisplay":
+        from fastmlp.display import LossCurveDisplay
+
+        return LossCurveDisplay
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -151,6 +151,14 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         """
         return from_sklearn(cls, estimator)
 
+    # ---- in notebooks ----
+
+    _doc_link_module = "fastmlp"
+
+    def _doc_link_url_param_generator(self):
+        """Of scikit-learn's address of a class: the HTML links to the page of the class that this one replaces."""
+        return {"estimator_module": "sklearn.neural_network", "estimator_name": self._own_class().__name__}
+
     # ---- the network behind the attributes ----
 
     def _network_of_coefs(self, sparse=None):

@@ -1,4 +1,4 @@
-"""From and to others: scikit-learn's own estimators, and ONNX. skl2onnx is imported only when it is asked for."""
+"""From and to others: scikit-learn's own estimators, skops and ONNX. None is imported before it is asked for."""
 
 import copy
 import functools
@@ -71,6 +71,17 @@ def from_sklearn(cls, theirs):
         )
     return ours
 
+
+# ---- skops ------------------------------------------------------------------------------------------------------
+
+# The types that a saved estimator is made of and that skops does not know:
+# `skops.io.load(file, trusted=fastmlp.SKOPS_TRUSTED)`.
+SKOPS_TRUSTED = [
+    "fastmlp.estimators.MLPClassifier",
+    "fastmlp.estimators.MLPRegressor",
+    "fastmlp.optimizers.Adam",
+    "fastmlp.optimizers.SGD",
+]
 
 # ---- ONNX -------------------------------------------------------------------------------------------------------
 

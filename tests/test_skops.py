@@ -1,0 +1,100 @@
+"""skops saves and loads the estimators, given the list of types to trust that is published."""
+
+import numpy as np
+import pytest
+from models import TARGETS, X, bits, both_estimators, make
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastmlp
+
+io = pytest.importorskip("skops.io")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+OPTIMIZERS = {"adam": {"fastmlp.optimizers.Adam"}, "sgd": {"fastmlp.optimizers.SGD"}, "lbfgs": set()}
+solvers = pytest.mark.parametrize("solver", OPTIMIZERS)
+
+
+def own_type(name):
+    return f"fastmlp.estimators.{name}"
+
+
+def again(model):
+    """The model, saved and loaded."""
+    return io.loads(io.dumps(model), trusted=fastmlp.SKOPS_TRUSTED)
+
+
+def untrusted(model):
+    return set(io.get_untrusted_types(data=io.dumps(model)))
+
+
+@solvers
+@both_estimators
+def test_what_is_to_be_trusted(name, solver):
+    """The class, and once it is fitted its optimizer; nothing more in a pipeline."""
+    for wrapped in (lambda model: model), (lambda model: make_pipeline(StandardScaler(), model)):
+        model = wrapped(make(name, solver=solver))
+        assert untrusted(model) == {own_type(name)}
+        assert untrusted(model.fit(X, TARGETS[name])) == {own_type(name)} | OPTIMIZERS[solver]
+
+
+def test_the_list_holds_just_these():
+    """Every entry is needed by some model, and none twice."""
+    needed = {own_type(name) for name in TARGETS}.union(*OPTIMIZERS.values())
+    assert set(fastmlp.SKOPS_TRUSTED) == needed and len(fastmlp.SKOPS_TRUSTED) == len(needed)
+
+
+@both_estimators
+def test_without_the_list_it_is_refused(name):
+    """skops names what it does not know."""
+    with pytest.raises(io.exceptions.UntrustedTypesFoundException, match=own_type(name)):
+        io.loads(io.dumps(make(name)))
+
+
+@solvers
+@both_estimators
+def test_unfitted(name, solver):
+    """The same parameters, from which the same model is fitted."""
+    model = make(name, solver=solver, alpha=0.5, hidden_layer_sizes=[4, 3], n_iter_no_change=np.inf)
+    twin = again(model)
+    assert type(twin) is type(model) and twin.get_params() == model.get_params() and vars(twin) == vars(model)
+    assert bits(twin.fit(X, TARGETS[name])) == bits(model.fit(X, TARGETS[name]))
+
+
+# name: parameters
+SETTINGS = {
+    "adam": {},
+    "adam, decayed": {"weight_decay": 0.1},
+    "plain sgd": {"solver": "sgd", "momentum": 0.0},
+    "nesterov": {"solver": "sgd"},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1},
+    "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 1, "max_iter": 9},
+    "lbfgs": {"solver": "lbfgs", "warm_start": True},
+    "early stopping": {"early_stopping": True, "warm_start": True, "solver": "sgd"},
+    "random state": {"random_state": np.random.RandomState(3)},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("setting", SETTINGS)
+@both_estimators
+def test_predicts_and_goes_on(name, setting, dtype):
+    """The same attributes and predictions, and the same bits after further steps, with rows in an order drawn anew."""
+    rows, y = X.astype(dtype), TARGETS[name]
+    model = make(name, batch_size=10, **SETTINGS[setting]).fit(rows, y)
+    twin = again(model)
+    assert vars(twin).keys() | {"_network"} == vars(model).keys()
+    assert bits(twin, rows) == bits(model, rows)
+    before = bits(model, rows)
+    for _ in range(2):
+        for one in model, twin:
+            (one.fit if one.warm_start else one.partial_fit)(rows, y)
+        assert bits(twin, rows) == bits(model, rows)
+    assert bits(model, rows) != before
+
+
+@both_estimators
+def test_pipeline(name):
+    """With what stands before it."""
+    model = make_pipeline(StandardScaler(), make(name)).fit(X, TARGETS[name])
+    assert again(model).predict(X).tobytes() == model.predict(X).tobytes()
