@@ -9,7 +9,7 @@ from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.optimizers import SGD, Adam
 
 # Parameters that scikit-learn's estimators do not have, and what they are by default.
-OWN_PARAMETERS = {"weight_decay": 0.0, "huber_delta": 1.0}
+OWN_PARAMETERS = {"weight_decay": 0.0, "huber_delta": 1.0, "quantile": 0.5}
 # What ours may be where scikit-learn's may be less.
 _IN_SKLEARN = {
     "activation": ["identity", "logistic", "tanh", "relu"],
