@@ -172,7 +172,7 @@ def test_a_linear_network_finds_the_quantiles(q, solver, weighted):
     least, found = (
         mean_pinball_loss(NOISY, one.predict(ROWS), sample_weight=weights, alpha=q) for one in (theirs, model)
     )
-    assert least * (1 - 1e-9) <= found < least * (1 + 1e-4)
+    assert least * (1 - 1e-9) <= found < least * (1 + 5e-4)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
@@ -183,8 +183,8 @@ def test_a_linear_network_is_a_gamma_regression(weighted, sparse):
     theirs = GammaRegressor(alpha=0.0, tol=1e-9, max_iter=1000).fit(ROWS, POSITIVE, weights)
     model = fastmlp.MLPRegressor("gamma", solver="lbfgs", **LINEAR, tol=1e-9, max_iter=1000)
     model.fit(rows, POSITIVE, weights)
-    np.testing.assert_allclose(model.coefs_[0].ravel(), theirs.coef_, atol=1e-6)
-    np.testing.assert_allclose(model.intercepts_[0], theirs.intercept_, atol=1e-6)
+    np.testing.assert_allclose(model.coefs_[0].ravel(), theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(model.intercepts_[0], theirs.intercept_, atol=1e-5)
     assert model.loss_ == pytest.approx(mean_gamma_deviance(POSITIVE, theirs.predict(ROWS), sample_weight=weights) / 2)
 
 

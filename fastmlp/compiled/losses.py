@@ -1,8 +1,9 @@
 """Losses: a table, a row for each, and the kernels that compute loss and delta_L = dloss/dZ_L of the output.
 
 A row is two functions of a tile, of predictions p = A_L, targets y and the loss's parameter c: the loss, and its
-derivative with respect to Z_L. One that fits its output has p - y. Both are 0, or not infinite at least, where rows or
-units fill a tile: there y is 0, and p is 0 in units. Cross-entropy, whose targets are classes, has a kernel of its own.
+derivative with respect to Z_L. One that fits its output has p - y. Of what fills a tile y is 0, and so is p where it
+is a unit, not a row: the derivative must then be 0, and the loss finite. Cross-entropy, whose targets are classes, has
+a kernel of its own.
 
 The loss of each tile of rows goes to its first row's place in `losses`: summed over outputs and rows, times the rows'
 weights. delta_L is 0 in the rows that fill the last tile.
@@ -48,9 +49,9 @@ class Loss(NamedTuple):
     kernel: jit.Kernel
     # whether the loss of a row is the mean over its outputs or their sum; deltas are of the sum
     mean: bool = False
-    # what the estimators call the parameter c, which is > 0 and below this; without one it is the distance from 1 to
-    # the next number
+    # what the estimators call the parameter c; without one it is the distance from 1 to the next number
     parameter: str | None = None
+    # it is > 0, and less than this
     below: float = np.inf
     # what its targets are: a row of `_data.TARGETS`
     targets: str = "numbers"
