@@ -2,6 +2,8 @@
 
 import collections
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +20,43 @@ class NotFiniteError(ValueError):
 class Data(collections.namedtuple("Data", "X x Y sample_weights n_samples sparse made_for")):
     """Rows and targets as the kernels read them, checked once; made by `MLP.data`.
 
-    `made_for` tells the networks that they fit: width of X, outputs, output activation and dtype.
+    `made_for` tells the networks that they fit: width of X, outputs, what the targets are and dtype.
     """
 
     def weight(self, rows):
         """The sum of the sample weights of rows with these numbers."""
         return len(rows) * self.sample_weights[0] if len(self.sample_weights) == 1 else self.sample_weights[rows].sum()
+
+
+class Targets(NamedTuple):
+    """What targets may be."""
+
+    # "Y must be ..."
+    words: str
+    # whether these are, a row for each sample, of a network of so many outputs
+    hold: Callable
+
+
+def _positive(Y, outputs):
+    """Denormals are 0 to the kernels."""
+    return Y.min() >= np.finfo(np.result_type(Y, np.float32)).tiny
+
+
+def _probabilities(Y, outputs):
+    """To the rounding of float32."""
+    return Y.min() >= 0 and (np.abs(Y.sum(axis=1, dtype=np.float64) - 1) < 1e-5).all()
+
+
+# The rows of the table of losses say which; NaN is none but a number.
+TARGETS = {
+    "numbers": Targets("numbers", lambda Y, outputs: True),
+    "classes": Targets(
+        "classes from 0 to {last}", lambda Y, outputs: Y.min() >= 0 and Y.max() < outputs and (Y % 1 == 0).all()
+    ),
+    "probabilities": Targets("probabilities, >= 0 and with the sum 1 in each row", _probabilities),
+    "not negative": Targets(">= 0", lambda Y, outputs: Y.min() >= 0),
+    "positive": Targets("> 0", _positive),
+}
 
 
 class SparseRows(collections.namedtuple("SparseRows", "values indices indptr shape")):

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_array, validate_data
 
 from fastmlp._base import BaseMultilayerPerceptron, _Call
+from fastmlp._data import TARGETS
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.conversion import register
 
@@ -408,15 +409,17 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron regressor: a drop-in for `sklearn.neural_network.MLPRegressor`.
 
-    It minimises half the squared error, half the Poisson deviance or the Huber loss by stochastic gradient descent,
-    Adam or L-BFGS. With the same `random_state` it gives scikit-learn's numbers, in float64 to rounding, for all that
+    It minimises half the squared error, half the Poisson deviance or another loss by stochastic gradient descent, Adam
+    or L-BFGS. With the same `random_state` it gives scikit-learn's numbers, in float64 to rounding, for all that
     scikit-learn has.
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson', 'huber'}, default='squared_error'
-        The loss; 'poisson' has an exponential output and needs `y >= 0`. 'huber', which scikit-learn does not have, is
-        half the squared error up to an error of `huber_delta`, and linear beyond.
+    loss : {'squared_error', 'poisson', 'huber', 'absolute_error', 'quantile', 'gamma'}, default='squared_error'
+        The loss; 'poisson' has an exponential output and needs `y >= 0`. scikit-learn does not have the others: 'huber'
+        is half the squared error up to an error of `huber_delta`, and linear beyond; 'absolute_error' leads to the
+        median and 'quantile', the pinball loss, to this `quantile`; 'gamma' is half the gamma deviance, has an
+        exponential output and needs `y > 0`.
     hidden_layer_sizes : array-like of int, or int, default=(100,)
         Units of each hidden layer; `()` is linear regression.
     activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle
@@ -425,13 +428,15 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         As in :class:`MLPClassifier`.
     huber_delta : float, default=1.0
         For 'huber': the error, in units of y, from which on the loss is linear.
+    quantile : float, default=0.5
+        For 'quantile': which one to predict, between 0 and 1.
 
     Attributes
     ----------
     validation_scores_ : list of float or None
         R2 on the validation set after each epoch, with early stopping.
     out_activation_ : str
-        'identity', or 'exp' for 'poisson'.
+        'identity', or 'exp' for 'poisson' and 'gamma'.
     coefs_, intercepts_, loss_, best_loss_, loss_curve_, best_validation_score_, t_, n_iter_
     n_features_in_, feature_names_in_, n_layers_, n_outputs_
         As in :class:`MLPClassifier`.
@@ -454,6 +459,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         **BaseMultilayerPerceptron._parameter_constraints,
         "loss": [StrOptions({name for name, row in LOSSES.items() if row.output in ("identity", "exp")})],
         "huber_delta": [Interval(Real, 0, None, closed="neither")],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
@@ -491,6 +497,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         max_time=None,
         n_jobs=None,
         huber_delta=1.0,
+        quantile=0.5,
     ):
         self._keep_parameters(locals())
 
@@ -530,9 +537,11 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if self.loss == "poisson" and y.min() < 0:
+        targets = TARGETS[LOSSES[self.loss].targets]
+        if not targets.hold(y, self._count_outputs(y)):
             raise ValueError(
-                f"Some value(s) of {name} are out of the valid range of the loss 'poisson': {name} must be >= 0."
+                f"Some value(s) of {name} are out of the valid range of the loss {self.loss!r}: {name} must be"
+                f" {targets.words}."
             )
         return y
 

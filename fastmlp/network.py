@@ -13,6 +13,7 @@ import numpy as np
 from fastmlp import _threads
 from fastmlp._data import (
     SPARSE_COLUMNS,
+    TARGETS,
     Data,
     NotFiniteError,
     SparseRows,
@@ -68,11 +69,12 @@ class MLP:
     sparse : bool, default=False
         Whether the network is to be trained on sparse X; one that is not can only predict from it.
     loss : str, optional
-        What is minimised; it must go with the output. With 'softmax' this is 'cross_entropy', with 'logistic'
-        'binary_log_loss' for each output, with 'identity' 'squared_error' (half of it) or 'huber', with 'exp' 'poisson'
-        (half the deviance). The first one that goes with the output if absent.
+        What is minimised; it must go with the output. With 'softmax' this is 'cross_entropy', of classes, or
+        'soft_cross_entropy', of probabilities; with 'logistic' 'binary_log_loss' for each output; with 'identity'
+        'squared_error' (half of it), 'huber', 'absolute_error' or 'quantile' (the pinball loss); with 'exp' 'poisson'
+        or 'gamma' (half the deviances). The first one that goes with the output if absent.
     loss_parameter : float, default=1.0
-        For 'huber', the error from which on the loss is linear.
+        For 'huber', the error from which on the loss is linear. For 'quantile', which one: more than 0, less than 1.
     dropout : float or sequence of float, default=0.0
         Part of the units that a step of training leaves out, in [0, 1), of all hidden layers or of each; the others
         are multiplied by 1 / (1 - dropout). `predict`, `loss` and `gradients` leave out nothing. The seed is the
@@ -122,8 +124,10 @@ class MLP:
             raise ValueError(f"loss must be one of {losses} with the output {output!r}, got {loss!r}.")
         self.loss_function = LOSSES[loss or losses[0]]
         self.loss_parameter = float(loss_parameter)
-        if not 0 < self.loss_parameter < np.inf:
-            raise ValueError(f"loss_parameter must be a number > 0, got {loss_parameter}.")
+        below = self.loss_function.below
+        if not 0 < self.loss_parameter < below:
+            bounds = "> 0" if below == np.inf else f"> 0 and < {below:g}"
+            raise ValueError(f"loss_parameter must be a number {bounds}, got {loss_parameter}.")
         self.dropout = (float(dropout),) * len(hidden) if isinstance(dropout, Real) else tuple(map(float, dropout))
         if len(self.dropout) != len(hidden) or not all(0 <= p < 1 for p in self.dropout):
             raise ValueError(f"dropout must be a number in [0, 1) for each hidden layer, got {dropout!r}.")
@@ -134,7 +138,7 @@ class MLP:
         self.panels = Panels(self.layer_units, self.dtype, self.sparse)
         self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]], self.dropout)
         self._parameters, self._copies = self._empty(), self.panels.copies()
-        self._takes = self.layer_units[0], self.layer_units[-1], output, self.dtype
+        self._takes = self.layer_units[0], self.layer_units[-1], self.loss_function.targets, self.dtype
         self._spare, self._held = {}, None
 
     def __reduce__(self):
@@ -227,27 +231,29 @@ class MLP:
             place if it is CSR with 32-bit indices; it may have them in any order and several entries for one place,
             which add up. What `rows` returned is not checked again: as long as it is in use, indices must not change.
         Y : ndarray of shape (n_samples,) or (n_samples, layer_units[-1])
-            Targets; for softmax the number of each row's class, from 0.
+            Targets; for 'cross_entropy' the number of each row's class, from 0, for 'soft_cross_entropy' the
+            probability of each class. 'poisson' takes no targets < 0, 'gamma' none that is 0 either.
         sample_weight : ndarray of shape (n_samples,), optional
             Weight of each row in loss and gradient. 1 if absent.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, a class is not one of the outputs, or X is sparse and the network not made for it.
+            If shapes do not fit, the loss does not take such targets, or X is sparse and the network not made for it.
         """
         X, outputs = self.rows(X), self.layer_units[-1]
         if isinstance(X, SparseRows) and not self.sparse:
             raise ValueError("Training on sparse X needs a network made with sparse=True.")
-        n, Y = X.shape[0], np.asarray(Y)
-        softmax = self.activations[-1] == "softmax"  # Y holds classes
-        if n == 0 or Y.shape not in ([(n,)] if softmax else [(n, outputs)] + [(n,)] * (outputs == 1)):
-            raise ValueError(f"Y must have {n} rows{'' if softmax else f' of {outputs} targets'}, got shape {Y.shape}.")
-        if softmax:
+        n, Y, targets = X.shape[0], np.asarray(Y), TARGETS[self.loss_function.targets]
+        classes = self.loss_function.targets == "classes"
+        if n == 0 or Y.shape not in ([(n,)] if classes else [(n, outputs)] + [(n,)] * (outputs == 1)):
+            raise ValueError(f"Y must have {n} rows{'' if classes else f' of {outputs} targets'}, got shape {Y.shape}.")
+        if classes:
             Y = np.array(Y, self.dtype)  # a copy: what is checked here may not change later
-            if not (Y.min() >= 0 and Y.max() < outputs and (Y % 1 == 0).all()):
-                raise ValueError(f"Y must hold classes from 0 to {outputs - 1}.")
-        Y = np.ascontiguousarray(Y, self.dtype).reshape(-1)
+        Y = np.ascontiguousarray(Y, self.dtype)
+        if not targets.hold(Y.reshape(n, -1), outputs):
+            raise ValueError(f"Y must be {targets.words.format(last=outputs - 1)}.")
+        Y = Y.reshape(-1)
         weights = np.ones(1, self.dtype)
         if sample_weight is not None:
             weights = np.ascontiguousarray(sample_weight, self.dtype)

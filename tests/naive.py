@@ -7,9 +7,9 @@ A network of L layers is three lists of length L:
     activations  names of f_1 .. f_L; hidden: identity, logistic, tanh, relu, silu; the last: logistic, softmax,
                  identity, exp
 
-X is (n, n_features), Y is always (n, n_outputs): one-hot for softmax, zeros and ones for logistic, real numbers for
-identity, counts for exp. A loss that is not named is the one that fits the output: delta_L = A_L - Y. The definitions
-are scikit-learn's where it has them.
+X is (n, n_features), Y is always (n, n_outputs): one-hot or probabilities for softmax, zeros and ones for logistic,
+real numbers for identity, counts or numbers > 0 for exp. A loss that is not named is the first of its output, whose
+delta_L = A_L - Y. The definitions are scikit-learn's where it has them.
 """
 
 import numpy as np
@@ -51,9 +51,17 @@ DERIVATIVES = {
     "silu": lambda Z, A: logistic(Z) * (1 + Z * (1 - logistic(Z))),
 }
 
-HUBER_DELTA = 1.0
-# dloss/dZ_L of the losses that do not fit their output.
-DELTAS = {"huber": lambda Y, P: np.clip(P - Y, -HUBER_DELTA, HUBER_DELTA)}
+HUBER_DELTA, QUANTILE = 1.0, 0.3
+# dloss/dZ_L of the losses that are not the first of their output.
+DELTAS = {
+    "huber": lambda Y, P: np.clip(P - Y, -HUBER_DELTA, HUBER_DELTA),
+    "absolute_error": lambda Y, P: np.sign(P - Y),
+    "quantile": lambda Y, P: (P > Y) * (1 - QUANTILE) - (P < Y) * QUANTILE,
+    "gamma": lambda Y, P: 1 - Y / P,
+    "soft_cross_entropy": lambda Y, P: P - Y,
+}
+# Of these the loss of a row is the mean over its outputs.
+MEANS = "squared_error", "huber", "absolute_error", "quantile"
 FITTING = {"identity": "squared_error", "exp": "poisson", "softmax": "cross_entropy", "logistic": "binary_log_loss"}
 
 
@@ -110,8 +118,11 @@ def loss(Y, output, name, sample_weight=None):
 
         squared_error     (Y - P)^2 / 2                          mean over the outputs
         huber             the same up to an error of d, then d (|Y - P| - d / 2)
+        absolute_error    |Y - P|                                mean over the outputs
+        quantile          q (Y - P) where Y > P, else (1 - q) (P - Y)
         poisson           Y log(Y / P) - Y + P                   sum over the outputs
-        cross_entropy     -Y log(P)                              sum over the outputs
+        gamma             log(P / Y) + Y / P - 1                 sum over the outputs
+        cross_entropy     -Y log(P)                              sum over the outputs; soft_cross_entropy too
         binary_log_loss   -Y log(P) - (1 - Y) log(1 - P)         sum over the outputs
 
     each averaged over the rows, with weights sample_weight, (n,), if given. Probabilities are clipped to
@@ -123,8 +134,14 @@ def loss(Y, output, name, sample_weight=None):
     elif name == "huber":
         error = np.abs(Y - P)
         losses = np.where(error <= HUBER_DELTA, error**2 / 2, HUBER_DELTA * (error - HUBER_DELTA / 2))
+    elif name == "absolute_error":
+        losses = np.abs(Y - P)
+    elif name == "quantile":
+        losses = np.where(Y > P, QUANTILE * (Y - P), (1 - QUANTILE) * (P - Y))
     elif name == "poisson":
         losses = xlogy(Y, Y / P) - Y + P
+    elif name == "gamma":
+        losses = np.log(P / Y) + Y / P - 1
     else:
         eps = np.finfo(P.dtype).eps
         P = np.clip(P, eps, 1 - eps)
@@ -132,7 +149,7 @@ def loss(Y, output, name, sample_weight=None):
         if name == "binary_log_loss":
             losses -= (1 - Y) * np.log(1 - P)
     per_output = np.average(losses, axis=0, weights=sample_weight)
-    return float(per_output.mean() if name in ("squared_error", "huber") else per_output.sum())
+    return float(per_output.mean() if name in MEANS else per_output.sum())
 
 
 def deltas(Y, values, weights, biases, activations, sample_weight=None, loss=None, factors=None):

@@ -95,7 +95,8 @@ LAYOUTS = {
 
 def make_network(layer_units, activation="tanh", goal="softmax", dtype=np.float64, sparse=False, dropout=0.0):
     loss = naive.FITTING.get(goal, goal)
-    return MLP(layer_units, activation, losses.LOSSES[loss].output, dtype, sparse, loss, dropout=dropout)
+    parameter = {"huber": naive.HUBER_DELTA, "quantile": naive.QUANTILE}.get(loss, 1.0)
+    return MLP(layer_units, activation, losses.LOSSES[loss].output, dtype, sparse, loss, parameter, dropout)
 
 
 def draw_network(rng, *args, **kwargs):
@@ -106,13 +107,24 @@ def draw_network(rng, *args, **kwargs):
 
 def draw_data(rng, layer_units, goal, n):
     """X and Y as the network takes them: Gaussian rows, and targets that suit the goal."""
-    X, shape = rng.normal(size=(n, layer_units[0])), (n, layer_units[-1])
-    output = losses.LOSSES[naive.FITTING.get(goal, goal)].output
-    if output == "softmax":
-        return X, rng.randint(shape[1], size=n)
-    if output == "logistic":
-        return X, rng.randint(2, size=shape)
-    return X, rng.poisson(1.5, shape) if output == "exp" else rng.normal(size=shape)
+    return rng.normal(size=(n, layer_units[0])), draw_targets(rng, goal, (n, layer_units[-1]))
+
+
+def draw_targets(rng, goal, shape):
+    """Those of a loss with a kink are far from what a network puts out, on either side: rounding decides nothing."""
+    row = losses.LOSSES[naive.FITTING.get(goal, goal)]
+    if row.output == "logistic":
+        return rng.randint(2, size=shape)
+    if row.targets == "classes":
+        return rng.randint(shape[1], size=shape[0])
+    if row.targets == "probabilities":
+        return rng.dirichlet(np.ones(shape[1]), shape[0])
+    if row.targets == "not negative":
+        return rng.poisson(1.5, shape)
+    if row.targets == "positive":
+        return rng.gamma(3.0, 0.5, shape)
+    Y = rng.normal(size=shape)
+    return Y + 9 * np.sign(Y) if goal in ("absolute_error", "quantile") else Y
 
 
 def order_with_repeats(rng, n, rows):
@@ -142,7 +154,7 @@ class Twin:
 
     def targets(self, Y):
         Y = np.asarray(Y)
-        if self.activations[-1] == "softmax":
+        if losses.LOSSES[self.loss].targets == "classes":
             return np.eye(len(self.biases[-1]))[Y]
         return Y.reshape(len(Y), -1).astype(self.dtype).astype(np.float64)
 

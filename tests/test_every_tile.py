@@ -21,7 +21,7 @@ THERE = {
     "bounds": ["test_bounds.py"],
     "network": ["test_network.py", "test_dropout.py"],
     "sparse": ["test_sparse.py"],
-    "parity": ["test_parity.py", "test_lbfgs.py"],
+    "parity": ["test_parity.py", "test_lbfgs.py", "test_losses.py"],
     "predictions": ["test_estimators.py", "-k", "prediction or row_of_a_large or few"],
 }
 

@@ -36,8 +36,13 @@ def draw_network(rng, layer_units, factor=6.0, dtype=np.float64):
     return weights, biases
 
 
-def draw_targets(rng, output, shape):
-    """A target matrix that suits the output; the counts hold a zero."""
+def draw_targets(rng, loss, shape):
+    """A target matrix that suits the loss; the counts hold a zero."""
+    output = OUTPUTS[loss]
+    if loss == "soft_cross_entropy":
+        return rng.dirichlet(np.ones(shape[1]), shape[0])
+    if loss == "gamma":
+        return rng.gamma(2.0, size=shape)
     if output == "softmax":
         return np.eye(shape[1])[rng.randint(shape[1], size=shape[0])]
     if output == "logistic":
@@ -49,17 +54,18 @@ def draw_targets(rng, output, shape):
     return rng.normal(size=shape)
 
 
-def draw_smooth_case(hidden, output, layer_units, n_rows=8):
-    """(X, Y, weights, biases, activations) where no relu is within 1e-3 of its kink, for any row."""
-    activations = [hidden] * (len(layer_units) - 2) + [output]
+def draw_smooth_case(hidden, loss, layer_units, n_rows=8):
+    """(X, Y, weights, biases, activations) where no relu or error is within 1e-3 of its kink, for any row."""
+    activations = [hidden] * (len(layer_units) - 2) + [OUTPUTS[loss]]
     for seed in range(100):
         rng = np.random.RandomState(seed)
         X = rng.normal(size=(n_rows, layer_units[0]))
-        Y = draw_targets(rng, output, (n_rows, layer_units[-1]))
+        Y = draw_targets(rng, loss, (n_rows, layer_units[-1]))
         weights, biases = draw_network(rng, layer_units)
         values = naive.forward(X, weights, biases, activations)
         hidden_sums = [A @ W + b for A, W, b in zip(values[:-1], weights, biases, strict=True)][:-1]
-        if hidden != "relu" or all(np.abs(Z).min() > 1e-3 for Z in hidden_sums):
+        kinks = [values[-1] - Y] + (hidden_sums if hidden == "relu" else [])
+        if all(np.abs(Z).min() > 1e-3 for Z in kinks):
             return X, Y, weights, biases, activations
     raise AssertionError("no smooth point found")
 
@@ -70,7 +76,7 @@ def draw_smooth_case(hidden, output, layer_units, n_rows=8):
 @pytest.mark.parametrize("hidden", naive.DERIVATIVES)
 def test_gradients_are_central_differences_of_the_loss(hidden, loss, layer_units, weighted):
     """dW and db are d loss / d parameter; the squared error's gradient is that of the sum over its outputs."""
-    X, Y, weights, biases, activations = draw_smooth_case(hidden, OUTPUTS[loss], layer_units)
+    X, Y, weights, biases, activations = draw_smooth_case(hidden, loss, layer_units)
     sample_weight = np.random.RandomState(0).uniform(0.5, 2, len(X)) if weighted else None
     per_output = layer_units[-1] if LOSSES[loss].mean else 1
     alpha, h = 0.3, 1e-5
@@ -96,7 +102,7 @@ def test_gradients_are_central_differences_of_the_loss(hidden, loss, layer_units
 
 def test_one_neuron_is_logistic_regression():
     """Without a hidden layer: A = logistic(XW + b), dW = X'(A - Y) / n, db = mean(A - Y)."""
-    X, Y, (W,), (b,), activations = draw_smooth_case("relu", "logistic", (4, 1))
+    X, Y, (W,), (b,), activations = draw_smooth_case("relu", "binary_log_loss", (4, 1))
     A = 1 / (1 + np.exp(-(X @ W + b)))
     loss, (dW,), (db,) = naive.gradients(X, Y, [W], [b], activations)
     np.testing.assert_allclose(dW, X.T @ (A - Y) / len(X), rtol=1e-13)
@@ -130,7 +136,7 @@ def test_losses_are_scikit_learns(output, dtype, n_outputs):
     """With and without sample weights, saturated probabilities clipped, for one output (softmax: two) and three."""
     n_outputs += output == "softmax" and n_outputs == 1
     rng = np.random.RandomState(1)
-    Y = draw_targets(rng, output, (20, n_outputs)).astype(dtype)
+    Y = draw_targets(rng, naive.FITTING[output], (20, n_outputs)).astype(dtype)
     Z = rng.normal(size=Y.shape)
     Z[:2] *= 1e3 if output in ("logistic", "softmax") else 1
     P = naive.ACTIVATIONS[output](Z.astype(dtype))
@@ -140,16 +146,24 @@ def test_losses_are_scikit_learns(output, dtype, n_outputs):
         assert naive.loss(Y, P, name, sample_weight) == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
 
 
-def test_huber_is_scikit_learns():
-    """Of its gradient boosting, whose delta is a quantile of the errors otherwise."""
-    from sklearn._loss.loss import HuberLoss
+@pytest.mark.parametrize("name", ["huber", "absolute_error", "quantile", "gamma"])
+def test_other_losses_are_scikit_learns(name):
+    """Of its gradient boosting, where Huber's delta is a quantile of the errors otherwise; gamma but for 1 + ln y."""
+    from sklearn._loss import loss
 
     rng = np.random.RandomState(0)
-    Y, P = rng.normal(size=(20, 1)), rng.normal(size=(20, 1)) * 3
-    theirs = HuberLoss(quantile=0.5, delta=naive.HUBER_DELTA)
-    expected, gradient = theirs.loss_gradient(Y.ravel(), P.ravel())
-    assert naive.loss(Y, P, "huber") == pytest.approx(expected.mean(), rel=1e-14)
-    np.testing.assert_allclose(naive.DELTAS["huber"](Y, P).ravel(), gradient, rtol=1e-14)
+    Y, Z = draw_targets(rng, name, (20, 1)), rng.normal(size=(20, 1)) * 3
+    P = naive.ACTIVATIONS[OUTPUTS[name]](Z)
+    theirs = {
+        "huber": lambda: loss.HuberLoss(quantile=0.5, delta=naive.HUBER_DELTA),
+        "absolute_error": loss.AbsoluteError,
+        "quantile": lambda: loss.PinballLoss(quantile=naive.QUANTILE),
+        "gamma": loss.HalfGammaLoss,
+    }[name]()
+    expected, gradient = theirs.loss_gradient(Y.ravel(), Z.ravel())
+    constant = 1 + np.log(Y).mean() if name == "gamma" else 0
+    assert naive.loss(Y, P, name) == pytest.approx(expected.mean() - constant, rel=1e-14)
+    np.testing.assert_allclose(naive.DELTAS[name](Y, P).ravel(), gradient, rtol=1e-13)
 
 
 @pytest.mark.parametrize("name", ["adam", "nesterov", "momentum", "plain"])

@@ -23,8 +23,8 @@ TASKS = {
     "a single class": ("MLPClassifier", LABELS * 0 + 7, {}),
     "labels": ("MLPClassifier", INDICATOR, {}),
     "two labels": ("MLPClassifier", INDICATOR[:, :2], {}),
-    **{f"{loss}, one output": ("MLPRegressor", LABELS, {"loss": loss}) for loss in REGRESSOR_LOSSES},
-    **{f"{loss}, two outputs": ("MLPRegressor", INDICATOR[:, :2], {"loss": loss}) for loss in REGRESSOR_LOSSES},
+    **{f"{loss}, one output": ("MLPRegressor", LABELS + 1, {"loss": loss}) for loss in REGRESSOR_LOSSES},
+    **{f"{loss}, two outputs": ("MLPRegressor", INDICATOR[:, :2] + 1, {"loss": loss}) for loss in REGRESSOR_LOSSES},
 }
 
 

@@ -1,8 +1,9 @@
 """Losses: a table, a row for each, and the kernels that compute loss and delta_L = dloss/dZ_L of the output.
 
 A row is two functions of a tile, of predictions p = A_L, targets y and the loss's parameter c: the loss, and its
-derivative with respect to Z_L. One that fits its output has p - y. Cross-entropy, whose targets are classes, has a
-kernel of its own.
+derivative with respect to Z_L. One that fits its output has p - y. Of what fills a tile y is 0, and so is p where it
+is a unit, not a row: the derivative must then be 0, and the loss finite. Cross-entropy, whose targets are classes, has
+a kernel of its own.
 
 The loss of each tile of rows goes to its first row's place in `losses`: summed over outputs and rows, times the rows'
 weights. delta_L is 0 in the rows that fill the last tile.
@@ -50,6 +51,10 @@ class Loss(NamedTuple):
     mean: bool = False
     # what the estimators call the parameter c; without one it is the distance from 1 to the next number
     parameter: str | None = None
+    # it is > 0, and less than this
+    below: float = np.inf
+    # what its targets are: a row of `_data.TARGETS`
+    targets: str = "numbers"
 
 
 # ---- kernels ----------------------------------------------------------------------------------------------------
@@ -183,6 +188,12 @@ def squared_error(p, y, c):
 
 
 @inlined
+def soft_cross_entropy(p, y, c):
+    """-y ln p"""
+    return (0.0 - y) * log_clipped(p, c, 1.0)
+
+
+@inlined
 def binary_log_loss(p, y, c):
     """-y ln p - (1 - y) ln(1 - p), for each output."""
     return (y - 1.0) * log_clipped(1.0 - p, c, 1.0) - y * log_clipped(p, c, 1.0)
@@ -195,9 +206,45 @@ def poisson(p, y, c):
 
 
 @inlined
+def gamma(p, y, c):
+    """Half the gamma deviance: ln(p / y) + y / p - 1. No target is 0; what fills a tile is."""
+    return where_nonzero(y, log(p / y) + y / p - 1.0)
+
+
+@inlined
+def gamma_delta(p, y, c):
+    """1 - y / p"""
+    return where_nonzero(y, 1.0 - y / p)
+
+
+@inlined
+def absolute_error(p, y, c):
+    """|p - y|"""
+    return maximum(p - y, y - p)
+
+
+@inlined
+def absolute_error_delta(p, y, c):
+    """The sign of p - y."""
+    return where_nonzero(p - y, (p - y) / absolute_error(p, y, c))
+
+
+@inlined
+def quantile(p, y, c):
+    """The pinball loss: c (y - p) below the target, (1 - c) (p - y) above it."""
+    return maximum((1.0 - c) * (p - y), c * (y - p))
+
+
+@inlined
+def quantile_delta(p, y, c):
+    """-c below, 1 - c above"""
+    return where_nonzero(p - y, maximum(p - y, 0.0) / absolute_error(p, y, c) - c)
+
+
+@inlined
 def huber(p, y, c):
     """(p - y)^2 / 2 up to an error of c, beyond as steep as there: q (e - q / 2), e = |p - y|, q = min(e, c)."""
-    error = maximum(p - y, y - p)
+    error = absolute_error(p, y, c)
     near = minimum(error, c)
     return near * (error - near * 0.5)
 
@@ -213,13 +260,18 @@ def _row(name, output, loss, delta=difference, **others):
     return Loss(name, output, jit.variant(element_losses, f"_{name}", **functions), **others)
 
 
+# The first one that goes with an output is its default.
 LOSSES = {
     row.name: row
     for row in [
-        Loss("cross_entropy", "softmax", cross_entropy),
+        Loss("cross_entropy", "softmax", cross_entropy, targets="classes"),
         _row("binary_log_loss", "logistic", binary_log_loss),
         _row("squared_error", "identity", squared_error, mean=True),
-        _row("poisson", "exp", poisson),
+        _row("poisson", "exp", poisson, targets="not negative"),
         _row("huber", "identity", huber, huber_delta, mean=True, parameter="huber_delta"),
+        _row("absolute_error", "identity", absolute_error, absolute_error_delta, mean=True),
+        _row("quantile", "identity", quantile, quantile_delta, mean=True, parameter="quantile", below=1.0),
+        _row("gamma", "exp", gamma, gamma_delta, targets="positive"),
+        _row("soft_cross_entropy", "softmax", soft_cross_entropy, targets="probabilities"),
     ]
 }

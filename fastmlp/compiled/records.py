@@ -157,7 +157,7 @@ JOB = Record(
         # rows
         "x": INTS,  # where the first number of X is, and the strides, in numbers
         "nonzeros": NONZEROS,
-        "Y": NUMBERS,  # targets, row by row; for softmax the class of each row
+        "Y": NUMBERS,  # targets, row by row; or the class of each row
         "sample_weights": NUMBERS,  # of each row, or one for all
         "sample_weight_stride": INT,  # 1 or 0
         "order": INTS,  # the rows of X in the order in which they are used
