@@ -347,17 +347,13 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         def stop(coefs, intercepts):
             nonlocal why
             if call.tasks is not None:
+                call.tasks.epoch_begins()  # now, as SciPy tells of an iteration when it is done
                 learnt = {"coefs_": [W.copy() for W in coefs], "intercepts_": [b.copy() for b in intercepts]}
-                if call.tasks.epoch_ends(lambda: learnt):
-                    why = "stopped"
-                    return True
-                call.tasks.epoch_begins()
-            if time.perf_counter() >= call.deadline:
+                why = "stopped" if call.tasks.epoch_ends(lambda: learnt) else why
+            if why != "stopped" and time.perf_counter() >= call.deadline:
                 why = "max_time"
-            return why == "max_time"
+            return why != "converged"
 
-        if call.tasks is not None:
-            call.tasks.epoch_begins()
         result = minimize(
             network,
             network.data(X, self._network_targets(y), sample_weight),

@@ -400,16 +400,6 @@ def test_targets_that_are_0_in_float32():
             make("MLPRegressor", loss="gamma", solver=solver).fit(X.astype(np.float32), y)
 
 
-@own_losses
-def test_scikit_learn_does_not_have_them(loss):
-    """Nor the quantile."""
-    model = make("MLPRegressor", loss=loss).fit(X, np.abs(TARGETS["MLPRegressor"]))
-    with pytest.raises(ValueError, match=f"scikit-learn's MLPRegressor has no loss='{loss}'"):
-        model.to_sklearn()
-    with pytest.raises(ValueError, match="scikit-learn's MLPRegressor has no quantile=0.3"):
-        model.set_params(loss="squared_error", quantile=0.3).to_sklearn()
-
-
 def test_the_quantile_counts_for_its_loss_alone():
     """And a later one in later steps."""
     y = np.abs(TARGETS["MLPRegressor"])
