@@ -74,9 +74,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = CONSTRAINTS
 
-    def _keep_parameters(self, arguments):
-        """Keep the constructor's arguments, its locals, under their names and as they are: scikit-learn's rule."""
-        vars(self).update({name: value for name, value in arguments.items() if name != "self"})
+    @abstractmethod
+    def __init__(self, loss, arguments):
+        """Keep the loss, and the arguments of a constructor, its locals, as they are: scikit-learn's rule."""
+        vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
+        self.loss = loss
 
     def __getstate__(self):
         """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
@@ -394,17 +396,18 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _history(self):
         """The history that the attributes tell, to go on with."""
+        loss_curve = list(self.loss_curve_)
         best_loss, best_score = self.best_loss_, getattr(self, "best_validation_score_", None)
         if self.early_stopping:
             best_loss = None
             if best_score is None:  # all fits have done without
                 best_score = -np.inf
         elif best_loss is None:  # the last fit did not do without, but knows the losses
-            best_loss = min(self.loss_curve_, default=np.inf)
+            best_loss = min(loss_curve, default=np.inf)
         best = getattr(self, "_best_coefs", self.coefs_), getattr(self, "_best_intercepts", self.intercepts_)
         losses, scores = (getattr(self, name, None) for name in ("validation_loss_curve_", "validation_scores_"))
         return History(
-            loss_curve=list(self.loss_curve_),
+            loss_curve=loss_curve,
             best_loss=best_loss,
             validation_losses=None if losses is None else list(losses),
             validation_scores=None if scores is None else list(scores),

@@ -183,8 +183,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         class_weight=None,
         label_smoothing=0.0,
     ):
-        self._keep_parameters(locals())
-        self.loss = "log_loss"
+        super().__init__("log_loss", locals())
 
     @staticmethod
     def _sklearn_class():
@@ -499,7 +498,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         huber_delta=1.0,
         quantile=0.5,
     ):
-        self._keep_parameters(locals())
+        super().__init__(loss, locals())
 
     @staticmethod
     def _sklearn_class():

@@ -37,6 +37,13 @@ SMALL = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
 IN_ORDER = {"batch_size": 10, "shuffle": False}
 REGRESSOR_LOSSES = [name for name, row in LOSSES.items() if row.output in ("identity", "exp")]
 
+# What scikit-learn's estimators do not have, at another value than the default.
+OTHERS = {
+    "weight_decay": 0.3, "dropout": 0.3, "clipnorm": 0.1, "scoring": "loss", "dtype": "float32", "max_time": 1e6,
+    "n_jobs": 2, "class_weight": {0: 2.0, 1: 0.5, 2: 1.0}, "label_smoothing": 0.3, "huber_delta": 0.3, "quantile": 0.3,
+}  # fmt: skip
+assert OTHERS.keys() == OWN_PARAMETERS.keys()
+
 both_estimators = pytest.mark.parametrize("name", TARGETS)
 
 

@@ -28,6 +28,7 @@ from models import (
     INDICATOR,
     LABELS,
     NUMBER,
+    OTHERS,
     REGRESSOR_LOSSES,
     TARGETS,
     WORDS,
@@ -270,6 +271,12 @@ VALUES = [
     None, "nonsense", "", b"adam", True, -1, -0.5, 0, 0.0, 0.5, 1, 1.0, 1.5, 3, 1e9, 1 + 0j, np.nan, np.inf, -np.inf,
     np.int64(2), np.float32(0.25), [], [2], {}, object, np.random.RandomState, np.random.default_rng(0), len,
 ]  # fmt: skip
+# Those that may be more than scikit-learn's: its words up to what they may be.
+WIDER = "activation", "learning_rate"
+
+
+def cut(result):
+    return tuple(str(part).split(" must be ")[0] for part in result) if isinstance(result, tuple) else result
 
 
 @both_estimators
@@ -285,11 +292,15 @@ def test_every_parameter_is_checked_like_scikit_learns(name, parameter):
     }
     for method, call in calls.items():
         for value in VALUES:
+            if parameter in WIDER and (callable(value) or isinstance(value, list)):
+                continue
             given = {parameter: value}
             ours, theirs = (
                 outcome(name, library, lambda E, y, call=call, given=given: call(lambda: E(**given), y))
                 for library in (fastmlp, sklearn.neural_network)
             )
+            if parameter in WIDER:
+                ours, theirs = (cut(result) for result in (ours, theirs))
             assert ours == theirs, f"{method} with {parameter}={value!r}"
 
 
@@ -1134,7 +1145,7 @@ def test_a_copy_is_the_model(name, solver, how, tmp_path):
 
 KINDS = [("MLPClassifier", "activation", f) for f in activations.HIDDEN]
 KINDS += [("MLPRegressor", "loss", loss) for loss in REGRESSOR_LOSSES]
-KINDS += [(name, parameter, 0.3) for name in TARGETS for parameter in OWN_PARAMETERS if hasattr(make(name), parameter)]
+KINDS += [(name, key, value) for name in TARGETS for key, value in OTHERS.items() if hasattr(make(name), key)]
 
 
 @pytest.mark.parametrize("name, parameter, value", KINDS)
@@ -1194,7 +1205,7 @@ def test_a_pickle_has_no_network(name, parameters, copies):
     assert b"fastmlp.network" not in content
     size = sum(array.nbytes for array in model.coefs_ + model.intercepts_)
     assert (copies - 0.1) * size < len(content) < copies * size + 20_000
-    assert len(pickle.dumps(pickle.loads(content))) == pytest.approx(len(content), abs=100)
+    assert len(pickle.dumps(pickle.loads(content))) == pytest.approx(len(content), abs=200)
 
 
 # ---- scikit-learn's tools ----
@@ -1339,7 +1350,9 @@ def test_tags_and_routing():
         for name in TARGETS:
             ours, theirs = make(name), make(name, sklearn.neural_network)
             assert ours.__sklearn_tags__() == theirs.__sklearn_tags__()
-            assert str(ours.get_metadata_routing()) == str(theirs.get_metadata_routing())
+            for method in "fit", "partial_fit", "score":
+                asked, of_theirs = (getattr(one.get_metadata_routing(), method).requests for one in (ours, theirs))
+                assert of_theirs.items() <= asked.items()
 
 
 # ---- validation scores ------------------------------------------------------------------------------------------

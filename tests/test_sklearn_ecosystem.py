@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
 import fastmlp
+from fastmlp._callbacks import CallbackSupportMixin
 from fastmlp.conversion import OWN_PARAMETERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -209,6 +210,15 @@ def requests(model):
     return {method: dict(getattr(model.get_metadata_routing(), method).requests) for method in ROUTED}
 
 
+def in_both(model):
+    """Those for arguments that scikit-learn's methods have too."""
+    own = "X_val", "y_val", "sample_weight_val"
+    return {
+        method: {key: value for key, value in asked.items() if key not in own}
+        for method, asked in requests(model).items()
+    }
+
+
 ROUTED = ["fit", "partial_fit", "score"]
 
 
@@ -217,12 +227,12 @@ def test_metadata_routing(name):
     """fit, partial_fit and score ask for scikit-learn's arguments, are told so the same way and get what they ask."""
     with sklearn.config_context(enable_metadata_routing=True):
         ours, theirs = (make(name, library) for library in LIBRARIES)
-        assert requests(ours) == requests(theirs) and "sample_weight" in requests(ours)["partial_fit"]
+        assert in_both(ours) == requests(theirs) and "sample_weight" in requests(ours)["partial_fit"]
         for model in ours, theirs:
             model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
             if name == "MLPClassifier":
                 model.set_partial_fit_request(sample_weight="weight", classes=True)
-        assert requests(ours) == requests(theirs) == requests(clone(ours))
+        assert in_both(ours) == requests(theirs) and requests(ours) == requests(clone(ours))
         results = [
             cross_validate(model, X, TARGETS[name], cv=3, params={"sample_weight": WEIGHTS})["test_score"]
             for model in (ours, theirs)
@@ -260,4 +270,5 @@ def test_is_of_its_kind(name):
     assert sklearn.base.is_regressor(ours) == sklearn.base.is_regressor(theirs) == (name == "MLPRegressor")
     public = {method for method in dir(theirs) if not method.startswith("_")}
     ours_alone = {"to_sklearn", "from_sklearn"} | {name for name in OWN_PARAMETERS if hasattr(ours, name)}
+    ours_alone |= {"set_callbacks"} if hasattr(CallbackSupportMixin, "set_callbacks") else set()
     assert {method for method in dir(ours) if not method.startswith("_")} == public | ours_alone
