@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from fastmlp.conversion import SKOPS_TRUSTED
+from fastmlp.conversion import SKOPS_TRUSTED, register_onnx
 from fastmlp.network import MLP, precompile
 
 if TYPE_CHECKING:
     from fastmlp.display import LossCurveDisplay
-    from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
 
 __all__ = [
     "MLP",
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
     """What comes with scikit-learn, which `MLP` does without, is imported when it is asked for."""
-    if name in ("MLPClassifier", "MLPRegressor", "register_onnx"):
+    if name in ("MLPClassifier", "MLPRegressor"):
         from fastmlp import estimators
 
         return getattr(estimators, name)

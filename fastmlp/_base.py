@@ -5,6 +5,8 @@ it does anything, so they may be changed in place or replaced, and it is no part
 network are predicted from the matrices themselves.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import math
@@ -13,6 +15,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -41,6 +44,15 @@ from fastmlp.network import FINGERPRINT_UP_TO, MLP
 from fastmlp.optimizers import SGD, Adam
 from fastmlp.schedules import ONLY_SGD
 from fastmlp.training import History, train
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+    from sklearn.neural_network import MLPClassifier as SklearnClassifier
+    from sklearn.neural_network import MLPRegressor as SklearnRegressor
+
+    Rows = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
 
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
 # older version has saved can be read: tests/frozen_models.py.
@@ -115,7 +127,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if "skl2onnx" in sys.modules:
             register(self._own_class())
 
-    def to_sklearn(self):
+    def to_sklearn(self) -> SklearnClassifier | SklearnRegressor:
         """scikit-learn's own estimator in the same state: unfitted if this one is, else fitted.
 
         Weights, and with 'adam' and 'sgd' the optimizer's moments, are copied: neither estimator sees what becomes of
@@ -128,12 +140,13 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If a parameter has a value that scikit-learn does not know; it is named.
+            If scikit-learn could not predict the same: `activation` or `loss` is named. Parameters that matter to
+            training alone, and that it does not have, are left out.
         """
         return to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator):
+    def from_sklearn(cls, estimator: SklearnClassifier | SklearnRegressor) -> Self:
         """An estimator of this class in the state of one of scikit-learn's, which stays as it is: see `to_sklearn`.
 
         Parameters
@@ -517,7 +530,16 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Rows | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model to data matrix X and target(s) y.
 
         Parameters

@@ -1,6 +1,9 @@
 """MLPClassifier and MLPRegressor: scikit-learn's parameters, attributes, warnings and errors over `network.MLP`."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -16,28 +19,14 @@ from sklearn.utils.validation import check_array, validate_data
 from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp._data import TARGETS
 from fastmlp.compiled.losses import LOSSES
-from fastmlp.conversion import register
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
 
-def register_onnx():
-    """Tell skl2onnx how to convert `MLPClassifier` and `MLPRegressor`, alone or in a pipeline.
+    from numpy.typing import ArrayLike
 
-    skl2onnx converts the classes that it has been told of. Where it is loaded when an estimator is fitted, this has
-    been done. Options and outputs are those of scikit-learn's classes; besides, two labels, several targets and
-    `loss="poisson"` come out right.
-
-    Raises
-    ------
-    ImportError
-        If skl2onnx is not installed.
-
-    Examples
-    --------
-    >>> fastmlp.register_onnx()                                             # doctest: +SKIP
-    >>> skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})           # doctest: +SKIP
-    """
-    register(MLPClassifier)
-    register(MLPRegressor)
+    from fastmlp._base import Rows
 
 
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
@@ -50,19 +39,26 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     ----------
     hidden_layer_sizes : array-like of int, or int, default=(100,)
         Units of each hidden layer; `()` is logistic regression.
-    activation : {'identity', 'logistic', 'tanh', 'relu', 'silu'}, default='relu'
-        Activation of the hidden layers. 'silu' is z / (1 + e^-z), which scikit-learn does not have.
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'mish', \
+            'softplus'} or list of them, default='relu'
+        Activation of all hidden layers, or of each. scikit-learn has the first four. 'leaky_relu' has the slope 0.01
+        below 0, 'elu' ends at -1, 'gelu' is z Phi(z), 'silu' z / (1 + e^-z), 'mish' z tanh(softplus(z)).
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'lbfgs' takes all rows at a time, in float64, and suits small data; its weights are float64 whatever X is.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, divided by the sample size when added to the loss.
     batch_size : int or 'auto', default='auto'
         Rows of a minibatch; 'auto' is min(200, n_samples).
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate, for 'sgd': constant; divided by (t + 1)^power_t after each epoch, t samples in;
-        or divided by 5 whenever training stops improving, down to 1e-6.
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'onecycle', 'coslog4', 'flat_cos'} or callable, \
+            default='constant'
+        Schedule of the learning rate. For 'sgd': divided by (t + 1)^power_t after each epoch, t samples in, or divided
+        by 5 whenever training stops improving, down to 1e-6; 'adam' ignores these two, as in scikit-learn. The others
+        are for both, and change the rate from batch to batch over `max_iter` epochs: half a cosine down to 0; up to
+        `learning_rate_init` and down again (Smith, 2018; PyTorch's OneCycleLR); up and down four times (RealMLP); down
+        in the second half. A callable gets t, which goes from 0 to 1, and returns what `learning_rate_init` is
+        multiplied by; to pickle the model it must be a function of a module.
     learning_rate_init : float, default=0.001
-        The initial learning rate.
+        The initial learning rate; with a schedule, what its factors multiply.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -70,7 +66,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     shuffle : bool, default=True
         Whether to shuffle the samples before each epoch.
     random_state : int, RandomState instance, default=None
-        Draws the initial weights, the split for early stopping and the shuffles.
+        Draws the initial weights, the split for early stopping, the shuffles and the seed of dropout.
     tol : float, default=1e-4
         An epoch that does not improve loss or validation score by this much counts as no change. 'lbfgs' has converged
         when no element of the gradient is larger.
@@ -83,10 +79,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     nesterovs_momentum : bool, default=True
         Whether that is Nesterov's momentum.
     early_stopping : bool, default=False
-        Whether to set aside `validation_fraction` of the data and stop when its score no longer improves; the weights
-        of the best epoch are kept.
+        Whether to stop when the score on validation rows no longer improves; the weights of the best epoch are kept.
+        The rows are those of `X_val`, see `fit`, or a part of the data that is set aside.
     validation_fraction : float, default=0.1
-        Part of the data that is set aside for early stopping.
+        That part.
     beta_1, beta_2 : float, default=0.9, 0.999
         Decay of Adam's moments, in [0, 1).
     epsilon : float, default=1e-8
@@ -97,8 +93,33 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         Largest number of loss evaluations of 'lbfgs'.
     weight_decay : float, default=0.0
         Decoupled weight decay (AdamW; Loshchilov and Hutter, 2019), for 'adam' and 'sgd': each step multiplies weights,
-        but not biases, by 1 - rate * weight_decay. 'lbfgs' refuses it. scikit-learn does not have it; `alpha` is the L2
-        penalty.
+        but not biases, by 1 - rate * weight_decay; `alpha` is the L2 penalty. scikit-learn has neither this parameter
+        nor those that follow.
+    dropout : float or list of float, default=0.0
+        Part of the units of all hidden layers, or of each, that a step of 'adam' or 'sgd' leaves out, chosen anew for
+        each row, in [0, 1); the others are multiplied by 1 / (1 - dropout) (Srivastava et al., 2014). Predictions and
+        validation rows have all units.
+    clipnorm : float, default=None
+        For 'adam' and 'sgd': what the norm of the whole gradient, L2 penalty included, may be; a longer one is made as
+        short before the step. None clips nothing.
+    scoring : str or callable, default=None
+        What is measured on validation rows, the higher the better: None is `score`, "loss" minus the validation loss,
+        else the name of a scorer of scikit-learn or `scorer(model, X, y)`.
+    dtype : {'float32', 'float64'}, default=None
+        What `X` is converted to, in fit and in predictions, and so what is computed in. None: float32 if `X` is, else
+        float64. float32 takes half the time, and memory for a copy of `X`.
+    max_time : float, default=None
+        Seconds, compilation included, after which a fit ends between two batches, or iterations of 'lbfgs'. One is done
+        in any case.
+    n_jobs : int, default=None
+        Threads of fit and predictions, whatever else is set; -1 is all cores, -2 all but one. None: as many as
+        `OMP_NUM_THREADS`, Numba, threadpoolctl and the container allow.
+    class_weight : dict, list of dict or 'balanced', default=None
+        What sample weights of the rows of a class are multiplied by; 'balanced' is n_samples / (n_classes * rows of the
+        class). Of several labels a list of dicts, one for each. `partial_fit` refuses 'balanced'.
+    label_smoothing : float, default=0.0
+        The part e in [0, 1) of each target that is spread over all K classes: (1 - e) y + e / K; with two classes, or
+        several labels, over the two of each output.
 
     Attributes
     ----------
@@ -111,13 +132,18 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     loss_ : float
         Loss of the last epoch, or where 'lbfgs' ended.
     best_loss_ : float or None
-        Smallest loss of an epoch; None with early stopping. This and the next three are not set by 'lbfgs'.
+        Smallest loss of an epoch; None with early stopping. This and the next five are not set by 'lbfgs'.
     loss_curve_ : list of float
-        Loss of each epoch.
+        Loss of each epoch, L2 penalty included, at the weights before each batch.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation rows after each epoch, without the penalty; NaN for epochs that had none. None without
+        early stopping and `X_val`.
     validation_scores_ : list of float or None
-        Accuracy on the validation set after each epoch, with early stopping.
+        What `scoring` says of them after each epoch that had some, by default the accuracy.
     best_validation_score_ : float or None
-        The best of them.
+        The best of them, with early stopping.
+    best_iter_ : int or None
+        With early stopping, the epoch whose weights are kept, counted from 1 along `loss_curve_`.
     t_ : int
         Training samples seen, epoch by epoch.
     n_iter_ : int
@@ -147,42 +173,48 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     array([0, 1, 2])
     """
 
+    _parameter_constraints: dict = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        weight_decay=0.0,
-        dropout=0.0,
-        clipnorm=None,
-        scoring=None,
-        dtype=None,
-        max_time=None,
-        n_jobs=None,
-        class_weight=None,
-        label_smoothing=0.0,
-    ):
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Callable[[float], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        weight_decay: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        clipnorm: float | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        dtype: str | type | None = None,
+        max_time: float | None = None,
+        n_jobs: int | None = None,
+        class_weight: dict | list | str | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__("log_loss", locals())
 
     @staticmethod
@@ -194,12 +226,6 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     @staticmethod
     def _own_class():
         return MLPClassifier
-
-    _parameter_constraints: dict = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-    }
 
     # ---- targets ----
 
@@ -319,7 +345,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     def _decide(self, outputs):
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> np.ndarray:
         """Predict class labels.
 
         Parameters
@@ -333,7 +359,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         """
         return self._decide(self._forward_pass_fast(X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> np.ndarray:
         """Probability of each class.
 
         Parameters
@@ -353,7 +379,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             return y_prob
         return outputs
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Rows) -> np.ndarray:
         """Logarithm of the probability of each class.
 
         Parameters
@@ -370,7 +396,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
+    ) -> Self:
         """Update the model with a single pass over the given data.
 
         Parameters
@@ -423,7 +451,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         Units of each hidden layer; `()` is linear regression.
     activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle
     random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction
-    beta_1, beta_2, epsilon, n_iter_no_change, max_fun, weight_decay
+    beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+    weight_decay, dropout, clipnorm, scoring, dtype, max_time, n_jobs
         As in :class:`MLPClassifier`.
     huber_delta : float, default=1.0
         For 'huber': the error, in units of y, from which on the loss is linear.
@@ -433,11 +462,11 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     Attributes
     ----------
     validation_scores_ : list of float or None
-        R2 on the validation set after each epoch, with early stopping.
+        What `scoring` says of the validation rows after each epoch that had some, by default R2.
     out_activation_ : str
         'identity', or 'exp' for 'poisson' and 'gamma'.
-    coefs_, intercepts_, loss_, best_loss_, loss_curve_, best_validation_score_, t_, n_iter_
-    n_features_in_, feature_names_in_, n_layers_, n_outputs_
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_loss_curve_, best_validation_score_
+    best_iter_, t_, n_iter_, n_features_in_, feature_names_in_, n_layers_, n_outputs_
         As in :class:`MLPClassifier`.
 
     See Also
@@ -463,41 +492,41 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: str = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        weight_decay=0.0,
-        dropout=0.0,
-        clipnorm=None,
-        scoring=None,
-        dtype=None,
-        max_time=None,
-        n_jobs=None,
-        huber_delta=1.0,
-        quantile=0.5,
-    ):
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Callable[[float], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        weight_decay: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        clipnorm: float | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        dtype: str | type | None = None,
+        max_time: float | None = None,
+        n_jobs: int | None = None,
+        huber_delta: float = 1.0,
+        quantile: float = 0.5,
+    ) -> None:
         super().__init__(loss, locals())
 
     @staticmethod
@@ -586,7 +615,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     # ---- decisions ----
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> np.ndarray:
         """Predict target values.
 
         Parameters
@@ -603,7 +632,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     @available_if(lambda est: est._check_solver)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Update the model with a single pass over the given data; with 'lbfgs', as in scikit-learn, with a whole fit.
 
         Parameters
