@@ -46,13 +46,14 @@ from fastmlp.schedules import ONLY_SGD
 from fastmlp.training import History, train
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike
     from sklearn.neural_network import MLPClassifier as SklearnClassifier
     from sklearn.neural_network import MLPRegressor as SklearnRegressor
+    from typing_extensions import Self
 
-    Rows = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
+    Rows: TypeAlias = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix
 
 # Of the state of an estimator. It grows by one where an older version could not read what this one saves; what any
 # older version has saved can be read: tests/frozen_models.py.

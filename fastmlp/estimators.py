@@ -22,9 +22,9 @@ from fastmlp.compiled.losses import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Self
 
     from numpy.typing import ArrayLike
+    from typing_extensions import Self
 
     from fastmlp._base import Rows
 
