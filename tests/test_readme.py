@@ -15,7 +15,12 @@ from sklearn.datasets import load_digits
 README = pathlib.Path(__file__).parents[1] / "README.md"
 # Packages that only an example needs, and what else speaks of them.
 OPTIONAL = ["dask", "dask_ml", "matplotlib", "onnxruntime", "pandas", "skl2onnx", "skops"]
-NEEDS = {"LossCurveDisplay": "matplotlib", "register_onnx": "skl2onnx", **{name: name for name in OPTIONAL}}
+NEEDS = {
+    "LossCurveDisplay": "matplotlib",
+    "register_onnx": "skl2onnx",
+    "sklearn.callback": "sklearn.callback",
+    **{name: name for name in OPTIONAL},
+}
 
 
 def examples():
