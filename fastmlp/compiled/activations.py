@@ -187,9 +187,8 @@ def elu_slope(z, a):
     return where_greater(z, 0.0, 1.0, exp_of_minus(z))
 
 
-# Klambauer et al. (2017): outputs keep mean 0 and variance 1 from layer to layer
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-SELU_BELOW = SELU_SCALE * SELU_ALPHA
+# Klambauer et al. (2017), scale and scale times alpha: outputs keep mean 0 and variance 1 from layer to layer
+SELU_SCALE, SELU_BELOW = 1.0507009873554804934193349852946, 1.7580993408473768599402175208123
 
 
 @inlined
@@ -256,12 +255,13 @@ def gelu_slope(z, a):
     return where_greater(z, 0.0, 1.0 - below, below)
 
 
-MIDDLE = -0.3119  # f(z) is about z / 2 there
+# where h / (h + 1) is about 1/2: from there on mish is z - z / (h + 1), as 1 / (h + 1) is the smaller part of 1
+MIDDLE = -0.3119
 
 
 @inlined
 def mish_parts(z):
-    """z between ends where f(z) is z or 0; e = e^z; h = e + e^2 / 2; h / (h + 1), less 1 if large; 1 / (h + 1)."""
+    """z between ends where f(z) is z or 0; e = e^z; h = e + e^2 / 2; (f(z) - z) / z or f(z) / z; 1 / (h + 1)."""
     y = maximum(minimum(z, 25.0), -80.0)
     e = times_exp(1.0, y)
     h = multiply_add(e * 0.5, e, e)
@@ -287,14 +287,9 @@ def mish_slope(z, a):
 # Of nodes that ONNX Runtime has for float32 and for float64; it has Elu, Selu, Softplus and Erf for float32 alone.
 
 
-def onnx_elu(above=1.0, below=1.0):
-    """above z, but below (e^z - 1) below 0"""
-
-    def make(node, z):
-        negative = node("Sub", node("Exp", node("Min", z, 0.0)), 1.0)
-        return node("Add", node("Mul", node("Max", z, 0.0), above), node("Mul", negative, below))
-
-    return make
+def onnx_elu(node, z, above=1.0, below=1.0):
+    negative = node("Sub", node("Exp", node("Min", z, 0.0)), 1.0)
+    return node("Add", node("Mul", node("Max", z, 0.0), above), node("Mul", negative, below))
 
 
 def onnx_softplus(node, z):
@@ -326,8 +321,8 @@ HIDDEN = {
         _row("tanh", tanh, derivative=OF_TANH, onnx="Tanh"),
         Activation("relu", floor=0.0, derivative=OF_RELU, onnx="Relu"),
         _row("leaky_relu", leaky_relu, leaky_relu_slope, onnx=lambda node, z: node("Max", z, node("Mul", z, 0.01))),
-        _row("elu", elu, elu_slope, onnx=onnx_elu()),
-        _row("selu", selu, selu_slope, onnx=onnx_elu(SELU_SCALE, SELU_BELOW)),
+        _row("elu", elu, elu_slope, onnx=onnx_elu),
+        _row("selu", selu, selu_slope, onnx=lambda node, z: onnx_elu(node, z, SELU_SCALE, SELU_BELOW)),
         _row("softplus", softplus, softplus_slope, padded_bias=NEVER, onnx=onnx_softplus),
         _row("silu", silu, silu_slope, onnx=lambda node, z: node("Mul", z, node("Sigmoid", z))),
         _row("gelu", gelu, gelu_slope, onnx=onnx_gelu),
