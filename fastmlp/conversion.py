@@ -159,6 +159,7 @@ def _forward(operator, container, dtype, to):
     """A_i = f(A_{i-1} W_i + b_i), layer by layer."""
 
     def node(name, *inputs):
+        inputs = [dtype([x]) if isinstance(x, float) else x for x in inputs]
         return _node(container, name, *inputs)
 
     model, A = operator.raw_operator, _node(container, "Cast", operator.inputs[0], to=to)

@@ -61,7 +61,8 @@ class MLP:
     layer_units : sequence of int
         Width of each layer, input first, output last; two at least.
     activation : str or sequence of str, default="relu"
-        'identity', 'logistic', 'tanh', 'relu' or 'silu', for all hidden layers or for each.
+        'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'softplus', 'silu', 'gelu' or 'mish', for
+        all hidden layers or for each.
     output : {'softmax', 'logistic', 'identity', 'exp'}, default="softmax"
         Activation of the last layer.
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32

@@ -4,8 +4,8 @@ A network of L layers is three lists of length L:
 
     weights      W_1 .. W_L, each (fan_in, fan_out)
     biases       b_1 .. b_L, each (fan_out,)
-    activations  names of f_1 .. f_L; hidden: identity, logistic, tanh, relu, silu; the last: logistic, softmax,
-                 identity, exp
+    activations  names of f_1 .. f_L; hidden: identity, logistic, tanh, relu, leaky_relu, elu, selu, softplus, silu,
+                 gelu, mish; the last: logistic, softmax, identity, exp
 
 X is (n, n_features), Y is always (n, n_outputs): one-hot or probabilities for softmax, zeros and ones for logistic,
 real numbers for identity, counts or numbers > 0 for exp. A loss that is not named is the first of its output, whose
@@ -13,6 +13,7 @@ delta_L = A_L - Y. The definitions are scikit-learn's where it has them.
 """
 
 import numpy as np
+import scipy.special
 
 
 def logistic(Z):
@@ -32,12 +33,34 @@ def xlogy(x, y):
     return x * np.log(np.where(x == 0, 1, y))
 
 
+def softplus(Z):
+    """ln(1 + exp(Z)), written so that exp never overflows."""
+    return np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z)))
+
+
+def elu(Z, above=1.0, below=1.0):
+    return np.where(Z > 0, above * Z, below * np.expm1(np.minimum(Z, 0)))
+
+
+def elu_slope(Z, above=1.0, below=1.0):
+    return np.where(Z > 0, above, below * np.exp(np.minimum(Z, 0)))
+
+
+SELU = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
+normal = scipy.special.ndtr  # the normal distribution
+
 ACTIVATIONS = {
     "identity": lambda Z: Z,
     "logistic": logistic,
     "tanh": np.tanh,
     "relu": lambda Z: np.maximum(Z, 0),
+    "leaky_relu": lambda Z: np.where(Z > 0, Z, 0.01 * Z),
+    "elu": elu,
+    "selu": lambda Z: elu(Z, *SELU),
+    "softplus": softplus,
     "silu": lambda Z: Z * logistic(Z),
+    "gelu": lambda Z: Z * normal(Z),
+    "mish": lambda Z: Z * np.tanh(softplus(Z)),
     "softmax": softmax,
     "exp": np.exp,
 }
@@ -48,8 +71,16 @@ DERIVATIVES = {
     "logistic": lambda Z, A: A * (1 - A),
     "tanh": lambda Z, A: 1 - A**2,
     "relu": lambda Z, A: (A > 0).astype(A.dtype),
+    "leaky_relu": lambda Z, A: np.where(Z > 0, 1, 0.01),
+    "elu": lambda Z, A: elu_slope(Z),
+    "selu": lambda Z, A: elu_slope(Z, *SELU),
+    "softplus": lambda Z, A: logistic(Z),
     "silu": lambda Z, A: logistic(Z) * (1 + Z * (1 - logistic(Z))),
+    "gelu": lambda Z, A: normal(Z) + Z * np.exp(-(Z**2) / 2) / np.sqrt(2 * np.pi),
+    "mish": lambda Z, A: np.tanh(softplus(Z)) + Z * logistic(Z) * (1 - np.tanh(softplus(Z)) ** 2),
 }
+
+KINKED = "relu", "leaky_relu", "selu"  # f' is not continuous at 0
 
 HUBER_DELTA, QUANTILE = 1.0, 0.3
 # dloss/dZ_L of the losses that are not the first of their output.

@@ -14,10 +14,10 @@ from fastmlp.compiled.tile import VECTOR_BITS, host
 
 # bits of the vectors: a processor of LLVM's that has them, features that it takes to execute its code
 PROCESSORS = {256: ("haswell", ["avx2", "fma"]), 128: ("nehalem", ["sse4.2"])}
-# what is tested there: the intrinsics; bounds, twin and thresholds; forward, gradients, training, dropout;
-# sparse X; scikit-learn's numbers; predictions of few rows and of many
+# what is tested there: the intrinsics, activations; bounds, twin and thresholds; forward, gradients, training, dropout;
+# sparse X; scikit-learn's numbers, losses; predictions of few rows and of many
 THERE = {
-    "tile": ["test_tile.py"],
+    "tile": ["test_tile.py", "test_activations.py"],
     "bounds": ["test_bounds.py"],
     "network": ["test_network.py", "test_dropout.py"],
     "sparse": ["test_sparse.py"],

@@ -55,7 +55,7 @@ def draw_targets(rng, loss, shape):
 
 
 def draw_smooth_case(hidden, loss, layer_units, n_rows=8):
-    """(X, Y, weights, biases, activations) where no relu or error is within 1e-3 of its kink, for any row."""
+    """(X, Y, weights, biases, activations) where no sum or error is within 1e-3 of a kink, for any row."""
     activations = [hidden] * (len(layer_units) - 2) + [OUTPUTS[loss]]
     for seed in range(100):
         rng = np.random.RandomState(seed)
@@ -64,7 +64,7 @@ def draw_smooth_case(hidden, loss, layer_units, n_rows=8):
         weights, biases = draw_network(rng, layer_units)
         values = naive.forward(X, weights, biases, activations)
         hidden_sums = [A @ W + b for A, W, b in zip(values[:-1], weights, biases, strict=True)][:-1]
-        kinks = [values[-1] - Y] + (hidden_sums if hidden == "relu" else [])
+        kinks = [values[-1] - Y] + (hidden_sums if hidden in naive.KINKED else [])
         if all(np.abs(Z).min() > 1e-3 for Z in kinks):
             return X, Y, weights, biases, activations
     raise AssertionError("no smooth point found")

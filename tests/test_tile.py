@@ -21,6 +21,7 @@ from fastmlp.compiled.tile import (
     FUSED,
     ROWS,
     VECS,
+    absolute,
     address,
     atomic_add,
     atomic_load,
@@ -29,6 +30,8 @@ from fastmlp.compiled.tile import (
     column_sum,
     eps,
     exp,
+    exp_of_minus,
+    expm1_of_minus,
     first_of,
     gather,
     give_way,
@@ -38,11 +41,13 @@ from fastmlp.compiled.tile import (
     load_column,
     load_part,
     log,
+    log1p,
     logistic,
     maximum,
     memory,
     minimum,
     multiply_add,
+    normal_ratio,
     number,
     outer,
     pause,
@@ -58,7 +63,9 @@ from fastmlp.compiled.tile import (
     store_part,
     store_transposed,
     tanh,
+    times_exp,
     total,
+    where_greater,
     where_nonzero,
     zeros,
 )
@@ -442,6 +449,26 @@ def test_functions_of_two_tiles(function, dtype):
         assert_same(right, formula(x, y[first]))
 
 
+@dtypes
+def test_where_greater_and_absolute(dtype):
+    """Every special number with every other; a NaN is not greater, and nothing is greater than one."""
+
+    @njit
+    def run(x, y, chosen, positive):
+        X, Y = pointer(x), pointer(y)
+        for i in range(0, len(x), lanes(X)):
+            a, b = load(X, i, 0, 1, 1), load(Y, i, 0, 1, 1)
+            store(where_greater(a, b, a, 7.0), pointer(chosen), i, 0)
+            store(absolute(a), pointer(positive), i, 0)
+
+    pairs = np.array(list(product(special_numbers(dtype), repeat=2)), dtype)
+    x, y = np.ascontiguousarray(np.resize(pairs, (len(pairs) // 64 * 64 + 64, 2)).T)
+    chosen, positive = np.empty((2, len(x)), dtype)
+    run(x, y, chosen, positive)
+    assert_same(chosen, np.where(x > y, x, dtype(7)))
+    assert_same(positive, np.abs(x))
+
+
 def apply(function, x):
     """function(x) of any number of numbers, through tiles of one vector."""
 
@@ -545,6 +572,47 @@ def test_elementary_functions_in_float64_densely(function):
     error = np.abs(found - exact) / np.spacing(exact.astype(np.float64))
     worst = np.argmax(error)
     assert error[worst] <= 2, f"{function}({x[worst]!r}) is {error[worst]} units in the last place off"
+
+
+@njit
+def times_exp_of(x):
+    """y e^x for one y whose rounding counts."""
+    return times_exp(3.0, x)
+
+
+# name: (what is compiled, the same in mpmath, where it is meant for)
+ON_A_RANGE = {
+    "exp_of_minus": (exp_of_minus, lambda x: mpmath.exp(-abs(x)), (-800, 800)),
+    "expm1_of_minus": (expm1_of_minus, lambda x: mpmath.expm1(-abs(x)), (-800, 800)),
+    "log1p": (log1p, mpmath.log1p, (0, 1)),
+    "times_exp": (times_exp_of, lambda x: 3 * mpmath.exp(x), (-87, 87)),
+    "normal_ratio": (normal_ratio, lambda x: mpmath.ncdf(-x) * mpmath.exp(x * x / 2), (0, 1)),
+}
+
+
+@dtypes
+@pytest.mark.parametrize("function", ON_A_RANGE)
+def test_functions_on_a_range(function, dtype):
+    """Within 2 units in the last place of mpmath's numbers."""
+    compiled, exactly, (low, high) = ON_A_RANGE[function]
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.uniform(low, high, 1000), rng.uniform(max(low, -2), min(high, 2), 1000)])
+    x = np.concatenate([x, min(high, 2) * 2.0 ** rng.uniform(-60, 0, 1000), [low, high, 0]]).astype(dtype)
+    found = apply(compiled, x)
+    with mpmath.workprec(200):
+        for argument, value in zip(x.tolist(), found.tolist(), strict=True):
+            exact = exactly(mpmath.mpf(argument))
+            unit = float(np.spacing(np.abs(dtype(float(exact)))))
+            error = float(abs(mpmath.mpf(value) - exact))
+            assert error <= 2 * unit, f"{function}({argument!r}) is {error / unit} units in the last place off"
+
+
+@dtypes
+def test_tail_of_the_normal_distribution(dtype):
+    """e^(-t^2 / 2) `normal_ratio(t)` is Phi(-t) to the digits of 1 / t, as far as it goes."""
+    t = np.linspace(0, 13, 2000).astype(dtype)
+    found = apply(normal_ratio, t).astype(float) * np.exp(-(t.astype(float) ** 2) / 2)
+    assert np.max(np.abs(found - scipy.special.ndtr(-t.astype(float))) * np.maximum(1, t)) <= np.finfo(dtype).eps
 
 
 @dtypes
