@@ -10,7 +10,6 @@ After them t stays 1. `rates` is what the kernels read: a number for each batch 
 
 import functools
 import operator
-from math import cos, log2, pi
 from numbers import Real
 
 import numpy as np
@@ -80,7 +79,7 @@ class Adaptive(Constant):
 
 
 class Annealed(Constant):
-    """learning_rate_init * factor(batches done, all batches)."""
+    """learning_rate_init * factor(batches done, all batches), of several numbers of batches at once."""
 
     by_batches = True
 
@@ -90,8 +89,7 @@ class Annealed(Constant):
 
     def rates(self, batches):
         first, last = self.epochs * batches, self.max_iter * batches
-        factors = [self.factor(min(done, last), last) for done in range(first, first + batches)]
-        return float(self.learning_rate_init) * np.array(factors)
+        return float(self.learning_rate_init) * self.factor(np.minimum(np.arange(first, first + batches), last), last)
 
     def advance(self, rates):
         self.learning_rate, self.epochs = float(rates[-1]), self.epochs + 1
@@ -99,41 +97,43 @@ class Annealed(Constant):
 
 def cosine(done, batches):
     """(1 + cos(pi t)) / 2: PyTorch's CosineAnnealingLR, down to 0."""
-    return (1 + cos(pi * done / batches)) / 2
+    return (1 + np.cos(np.pi * done / batches)) / 2
 
 
 def onecycle(done, batches):
     """From 1/25 up to 1 in the first 30 % of the batches, then down to 1/250,000 in the last: PyTorch's OneCycleLR."""
     top, last = 0.3 * batches - 1, batches - 1
-    if done <= top:
-        return _from_to(1 / 25, 1, done / top)
-    return _from_to(1, 1 / 250_000, (min(done, last) - top) / (last - top))
+    up = _from_to(1 / 25, 1, done / max(top, 1.0))  # where top is less than 1, no batch but the first can be before it
+    down = _from_to(1, 1 / 250_000, (np.minimum(done, last) - top) / (last - top))
+    return np.where(done <= top, up, down)
 
 
 def _from_to(a, b, t):
     """Half a cosine from a to b."""
-    return b + (a - b) * (1 + cos(pi * t)) / 2
+    return b + (a - b) * (1 + np.cos(np.pi * t)) / 2
 
 
 def coslog4(done, batches):
     """(1 - cos(2 pi log2(1 + 15 t))) / 2: up and down four times, each time twice as long; RealMLP's."""
-    return (1 - cos(2 * pi * log2(1 + 15 * done / batches))) / 2
+    return (1 - np.cos(2 * np.pi * np.log2(1 + 15 * done / batches))) / 2
 
 
 def flat_cos(done, batches):
     """(1 + cos(pi (max(1, 2 t) - 1))) / 2: 1 for the first half, then a cosine down to 0."""
-    return (1 + cos(pi * (max(1, 2 * done / batches) - 1))) / 2
+    return (1 + np.cos(np.pi * (np.maximum(1, 2 * done / batches) - 1))) / 2
 
 
 def _by_user(function):
-    """The factor that a user's function of t gives; it is checked."""
+    """The factors that a user's function of t gives, a number at a time; they are checked."""
 
     def factor(done, batches):
-        t = done / batches
-        value = function(t)
-        if not (isinstance(value, Real) and 0 <= value < np.inf):
-            raise ValueError(f"learning_rate must return a finite number >= 0, got {value!r} for t={t}.")
-        return float(value)
+        factors = np.empty(len(done))
+        for i, t in enumerate((done / batches).tolist()):
+            value = function(t)
+            if not (isinstance(value, Real) and 0 <= value < np.inf):
+                raise ValueError(f"learning_rate must return a finite number >= 0, got {value!r} for t={t}.")
+            factors[i] = value
+        return factors
 
     return factor
 
