@@ -197,24 +197,25 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         network, make = getattr(self, "_network", None), (tuple(layer_units), np.dtype(dtype), sparse)
         same = network is not None and make == (network.layer_units, network.dtype, network.sparse)
         if not same or not self._fits(network, trained):
-            hidden, of_training = self._hidden_activations(len(layer_units) - 2), self._of_training() if trained else ()
-            network = MLP(layer_units, hidden, self.out_activation_, dtype, sparse, *of_training)
+            *hidden, output = self._activations(len(layer_units) - 2)
+            network = MLP(layer_units, hidden, output, dtype, sparse, *(self._of_training() if trained else ()))
         return network
 
     def _fits(self, network, trained):
         """Whether a network is as the parameters say: activations, and if it is to be trained, loss and dropout."""
-        *hidden, output = network.activations
-        if hidden != self._hidden_activations(len(hidden)) or output != self.out_activation_:
+        hidden = len(network.activations) - 1
+        if network.activations != self._activations(hidden):
             return False
         if not trained:
             return True
         *loss, dropout = self._of_training()
-        dropout = (dropout,) * len(hidden) if isinstance(dropout, Real) else tuple(dropout)
+        dropout = (dropout,) * hidden if isinstance(dropout, Real) else tuple(dropout)
         return [network.loss_function.name, network.loss_parameter, network.dropout] == [*loss, dropout]
 
-    def _hidden_activations(self, count):
-        """The names of so many hidden layers' activations."""
-        return [self.activation] * count if isinstance(self.activation, str) else list(self.activation)
+    def _activations(self, hidden):
+        """The names of the activations of so many hidden layers, and of the output."""
+        f = self.activation
+        return ((f,) * hidden if isinstance(f, str) else tuple(f)) + (self.out_activation_,)
 
     @abstractmethod
     def _of_training(self):
@@ -235,23 +236,21 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _predict_few(self, network, X, finite):
         """Outputs for a few rows of a large network, from `coefs_` as they are; None if they must be taken over."""
-        activations = *self._hidden_activations(len(self.coefs_) - 1), self.out_activation_
-        if scipy.sparse.issparse(X) or network.activations != activations:
+        if scipy.sparse.issparse(X) or network.activations != self._activations(len(self.coefs_) - 1):
             return None
         return network.predict_with(X, self.coefs_, self.intercepts_, finite=finite)
 
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
-        if self.n_jobs is None:
-            return self._check_and_forward(X)
-        with _threads.use(self.n_jobs):
-            return self._check_and_forward(X)
-
-    def _check_and_forward(self, X):
+        if self.n_jobs is not None and _threads.wished() is None:
+            with _threads.use(self.n_jobs):
+                return self._forward_pass_fast(X)
         if self._is_plain(X):
-            with contextlib.suppress(NotFiniteError):
+            try:
                 return self._forward(X if self.dtype is None else X.astype(self.dtype, copy=False), finite=True)
+            except NotFiniteError:
+                pass  # then scikit-learn's validation says so, in its words
         dtype = "numeric" if self.dtype is None else self.dtype
         return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False))
 
@@ -396,7 +395,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _initialize(self, layer_units, dtype, sparse):
         self.n_layers_, self.out_activation_ = len(layer_units), self._output_activation()
         self._network = self._network_of(layer_units, dtype, sparse)
-        factors = [HIDDEN[name].factor for name in self._hidden_activations(len(layer_units) - 2)]
+        factors = [HIDDEN[name].factor for name in self._activations(len(layer_units) - 2)[:-1]]
         last = factors[-1:] or [HIDDEN[self.activation].factor if isinstance(self.activation, str) else 6.0]
         self._network.initialize(self._random_state, factors + last)
         self.t_, history = 0, History()

@@ -24,8 +24,8 @@ def count():
     A limit is `OMP_NUM_THREADS`, or what threadpoolctl sets the libraries of OpenMP to that are there when scikit-learn
     is. Where nobody has asked for a number, not more than a container, or whatever else limits the process, has cores.
     """
-    if (wished := getattr(_wish, "threads", None)) is not None:
-        return wished
+    if wished() is not None:
+        return wished()
     threads = threads_of_numba()
     if threads == numba.config.NUMBA_DEFAULT_NUM_THREADS:
         threads = min(threads, cpu_limit())
@@ -36,10 +36,15 @@ def count():
 _wish = threading.local()
 
 
+def wished():
+    """How many threads this one of Python's wants to use; None if it has not said so."""
+    return getattr(_wish, "threads", None)
+
+
 @contextlib.contextmanager
 def use(n_jobs):
     """Within, use so many threads, by joblib's convention: -1 is all cores, -2 all but one. None: as `count` has it."""
-    before = getattr(_wish, "threads", None)
+    before = wished()
     if n_jobs is not None:
         if n_jobs < 0:
             from joblib import cpu_count  # which scikit-learn brings; MLP does without

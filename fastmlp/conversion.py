@@ -163,8 +163,8 @@ def _forward(operator, container, dtype, to):
         return _node(container, name, *inputs)
 
     model, A = operator.raw_operator, _node(container, "Cast", operator.inputs[0], to=to)
-    activations = [HIDDEN[name] for name in model._hidden_activations(len(model.coefs_) - 1)]
-    activations.append(OUTPUTS[model.out_activation_])
+    *hidden, output = model._activations(len(model.coefs_) - 1)
+    activations = [*(HIDDEN[name] for name in hidden), OUTPUTS[output]]
     for W, b, f in zip(model.coefs_, model.intercepts_, activations, strict=True):
         Z = node("Add", node("MatMul", A, W.astype(dtype)), b.astype(dtype))
         A = node(f.onnx, Z) if isinstance(f.onnx, str) else f.onnx(node, Z)
