@@ -88,7 +88,7 @@ def apply(name, x):
 
 
 def assert_exact(name, x, exact, exact_slopes, differences, slope_differences):
-    """Functions that never fall: within 2 units in the last place, f' too. Others: 3 on the right, 2 of 1 on the left.
+    """Functions that never fall: within 2 units in the last place, f' too. Others: 2.5 on the right, 2 of 1 on the left.
 
     Their derivatives, which have zeros: 2 of 1, which is `eps`.
     """
@@ -97,7 +97,7 @@ def assert_exact(name, x, exact, exact_slopes, differences, slope_differences):
     slope_units = np.spacing(np.abs(exact_slopes).astype(x.dtype)).astype(float)
     limits = np.full(len(x), 2.0)
     if name in LEAST:
-        limits = np.where(x > LEAST[name], 3.0, 2.0)
+        limits = np.where(x > LEAST[name], 2.5, 2.0)
         units, slope_units = np.where(x > LEAST[name], units, eps), eps
     for what, errors in ("f", differences / units / limits), ("f'", slope_differences / slope_units / 2):
         worst = np.argmax(errors)

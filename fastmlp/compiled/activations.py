@@ -33,7 +33,7 @@ from fastmlp.compiled.tile import (
     maximum,
     minimum,
     multiply_add,
-    normal_ratio,
+    normal_chord,
     number,
     row_max,
     row_sum,
@@ -244,14 +244,14 @@ def silu_slope(z, a):
 def gelu(z):
     """z Phi(z) for the normal distribution Phi"""
     t = distance(z, 13.0)
-    return multiply_add(t * -1.0, times_exp(normal_ratio(t), t * t * -0.5), maximum(z, 0.0))
+    return maximum(z, 0.0) - times_exp(multiply_add(t * t, normal_chord(t) * -1.0, t * 0.5), t * t * -0.5)
 
 
 @inlined
 def gelu_slope(z, a):
     """Phi(-t) - t Phi'(-t) below 0"""
     t = distance(z, 13.0)
-    below = times_exp(multiply_add(t, -DENSITY, normal_ratio(t)), t * t * -0.5)
+    below = times_exp(multiply_add(t * -1.0, normal_chord(t) + DENSITY, 0.5), t * t * -0.5)
     return where_greater(z, 0.0, 1.0 - below, below)
 
 
@@ -297,7 +297,7 @@ def onnx_softplus(node, z):
 
 
 def onnx_gelu(node, z):
-    """max(z, 0) - t Phi(-t), see `normal_ratio`"""
+    """max(z, 0) - t Phi(-t), see `normal_chord`"""
     t = node("Abs", z)
     v = node("Div", t, node("Add", t, 4.0))
     *rest, total = NORMAL_COEFFICIENTS[64]

@@ -326,9 +326,9 @@ NORMAL_COEFFICIENTS = {
 }  # fmt: skip
 
 
-def _normal_ratio(t):
-    """e^(t^2 / 2) Phi(-t) = 1/2 - t P(t / (t + 4)) for 0 <= t <= 13."""
-    return (t * -1.0).times_plus(_polynomial(t / (t + 4.0), NORMAL_COEFFICIENTS[t.bits]), 0.5)
+def _normal_chord(t):
+    """P(t / (t + 4)) in e^(t^2 / 2) Phi(-t) = 1/2 - t P(t / (t + 4)), for 0 <= t <= 13."""
+    return _polynomial(t / (t + 4.0), NORMAL_COEFFICIENTS[t.bits])
 
 
 def _divide(numerator, constant, x, inverse, low=None):
@@ -1201,9 +1201,9 @@ def log1p(typingctx, x):
 
 
 @intrinsic
-def normal_ratio(typingctx, t):
-    """e^(t^2 / 2) Phi(-t), Phi the normal distribution, for 0 <= t <= 13: so that Phi(-t) is exact to a unit of 1."""
-    return _arguments((t,), _normal_ratio)
+def normal_chord(typingctx, t):
+    """P(t), with which 1/2 - t P(t) = e^(t^2 / 2) Phi(-t), Phi the normal distribution, for 0 <= t <= 13."""
+    return _arguments((t,), _normal_chord)
 
 
 @intrinsic
