@@ -401,7 +401,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         self.t_, history = 0, History()
         if self.early_stopping:
             history.best_loss, history.best_validation_score = None, -np.inf
-            history.best_parameters = self._network.panels.unpack(self._network.parameters)
+            history.best_parameters = self._network.parameters.copy()
         else:  # scikit-learn keeps the initial weights under these names, which nothing reads
             self.__dict__.pop("_best_coefs", None)
             self.__dict__.pop("_best_intercepts", None)
@@ -417,7 +417,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 best_score = -np.inf
         elif best_loss is None:  # the last fit did not do without, but knows the losses
             best_loss = min(loss_curve, default=np.inf)
-        best = getattr(self, "_best_coefs", self.coefs_), getattr(self, "_best_intercepts", self.intercepts_)
+        best, panels = None, self._network.panels
+        if self.early_stopping:
+            best = panels.moments()
+            panels.pack(
+                getattr(self, "_best_coefs", self.coefs_), getattr(self, "_best_intercepts", self.intercepts_), best
+            )
         losses, scores = (getattr(self, name, None) for name in ("validation_loss_curve_", "validation_scores_"))
         return History(
             loss_curve=loss_curve,
@@ -446,11 +451,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         }
         if history.loss_curve:
             learnt["loss_"] = history.loss_curve[-1]
-        learnt["coefs_"], learnt["intercepts_"] = (
-            history.best_parameters if self.early_stopping else self._network.panels.unpack(self._network.parameters)
-        )
+        kept = history.best_parameters if self.early_stopping else self._network.parameters
+        learnt["coefs_"], learnt["intercepts_"] = self._network.panels.unpack(kept)
         if self.early_stopping:
-            learnt["_best_coefs"], learnt["_best_intercepts"] = history.best_parameters
+            learnt["_best_coefs"], learnt["_best_intercepts"] = learnt["coefs_"], learnt["intercepts_"]
         return learnt
 
     def _make_optimizer(self):

@@ -23,10 +23,6 @@ class Data(collections.namedtuple("Data", "X x Y sample_weights n_samples sparse
     `made_for` tells the networks that they fit: width of X, outputs, what the targets are and dtype.
     """
 
-    def weight(self, rows):
-        """The sum of the sample weights of rows with these numbers."""
-        return len(rows) * self.sample_weights[0] if len(self.sample_weights) == 1 else self.sample_weights[rows].sum()
-
 
 class Targets(NamedTuple):
     """What targets may be."""

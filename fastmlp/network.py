@@ -46,8 +46,8 @@ _PREDICT_ROWS = 128
 _SPARSE_STEP = 16
 _ALL_ROWS = np.empty(0, np.int64)
 _ALL_ROWS.flags.writeable = False
-# Rows whose loss is measured at a time: memory for all their activations is needed.
-_LOSS_ROWS = 4096
+# Rows whose loss is measured at a time: they stay in a cache, and so does most of what a training has there.
+_LOSS_ROWS = 256
 _NO_RATE = np.zeros(1)
 # Weights up to which it is quicker to remember them than to compare them panel by panel.
 FINGERPRINT_UP_TO = 100_000
@@ -454,16 +454,10 @@ class MLP:
         -------
         loss : float
         """
-        order, none = _order(data) if order is None else np.asarray(order, np.int64), np.empty(0, self.dtype)
-        parts = [order[first : first + _LOSS_ROWS] for first in range(0, max(1, len(order)), _LOSS_ROWS)]
-        weights = [float(data.weight(rows)) for rows in parts]
-        whole, loss, step = sum(weights), 0.0, _step(alpha)
-        for rows, weight in zip(parts, weights, strict=True):
-            if weight != 0 or whole == 0:
-                part = self._epoch(data, rows, _batch_size(_LOSS_ROWS, rows), RULES["loss"], step, _NO_RATE, none, none)
-                loss += part * (weight / whole)
-                step["alpha"] = 0  # the penalty counts once
-        return loss
+        order = _order(data) if order is None else order
+        batch_size = _batch_size(_LOSS_ROWS, order)
+        rates = np.zeros(-(-len(order) // batch_size))
+        return self._epoch(data, order, batch_size, RULES["loss"], alpha=alpha, rates=rates)
 
     def gradients(self, data, alpha=0.0, out=None):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
@@ -484,9 +478,8 @@ class MLP:
             Shaped like `weights` and `biases`. As in scikit-learn, those of the squared error are of its sum over
             outputs, where the loss is the mean.
         """
-        flat, none = self.panels.moments(), np.empty(0, self.dtype)
-        rule, step = RULES["gradient"], _step(alpha)
-        loss = self._epoch(data, _order(data), data.n_samples, rule, step, _NO_RATE, flat, none)
+        flat = self.panels.moments()
+        loss = self._epoch(data, _order(data), data.n_samples, RULES["gradient"], alpha=alpha, moments=[flat, flat[:0]])
         return loss, *self.panels.unpack(flat, out)
 
     def train_epoch(self, data, optimizer, batch_size, alpha=0.0, order=None, deadline=np.inf):
@@ -524,17 +517,25 @@ class MLP:
         """
         if optimizer.made_for != (self.layer_units, self.dtype, self.sparse):
             raise ValueError("The optimizer was made for another network.")
-        optimizer.step["alpha"] = alpha
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
         moments = optimizer.first, optimizer.second
-        loss = self._epoch(data, order, batch_size, optimizer.rule, optimizer.step, rates, *moments, deadline=deadline)
+        loss = self._epoch(
+            data, order, batch_size, optimizer.rule, alpha=alpha, step=optimizer.step, rates=rates, moments=moments,
+            deadline=deadline,
+        )  # fmt: skip
         optimizer.schedule.advance(rates)
         return loss
 
-    def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=(), deadline=np.inf):
-        """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs."""
+    def _epoch(
+        self, data, order, batch_size, rule, *, alpha, step=None, rates=_NO_RATE, moments=None, others=(),
+        deadline=np.inf,
+    ):  # fmt: skip
+        """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs.
+
+        Without an optimizer's `step` the workspace has one of its own; then there is one batch.
+        """
         if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
         order = read_only(np.ascontiguousarray(order, np.int64))
@@ -542,12 +543,17 @@ class MLP:
         if sparse:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
-        clipped = bool(step["clipnorm"][0] > 0)
+        clipped = step is not None and bool(step["clipnorm"][0] > 0)
         key = batch_size, threads, sparse, rule, clipped, self.loss_function, self.loss_parameter, data.X.dtype
         spare = "train" if rule.goal == STEP else "measure"
         workspace = self._take(spare, self.plan.workspace_to_train, *key)
         workspace.job["team"][0] = _threads.team_for(threads)
-        workspace.name_step(step)
+        if step is not None:
+            workspace.name_step(step)
+        elif workspace.step is None:
+            workspace.name_step(np.zeros(1, STEP_RECORD.dtype))
+        workspace.step["alpha"] = alpha
+        first, second = (self._parameters[:0],) * 2 if moments is None else moments
         if sparse:
             ends = nonzeros_before(data.sparse, order)
             most = int(np.diff(ends[np.append(np.arange(0, len(order), batch_size), len(order))]).max())
@@ -594,8 +600,8 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         network, Y = MLP([1, 1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
         for X in [Y, empty] if sparse else [Y]:
-            data, none, kernels = network.data(X, Y), np.empty(0, network.dtype), network.plan.every_kernel(X is empty)
-            network._epoch(data, _order(data), 1, RULES["loss"], _step(0), _NO_RATE, none, none, kernels)
+            data, kernels = network.data(X, Y), network.plan.every_kernel(X is empty)
+            network._epoch(data, _order(data), 1, RULES["loss"], alpha=0.0, others=kernels)
             for number in DTYPES:  # of X, which need not be that of the network
                 rows = X._replace(values=X.values.astype(number)) if X is empty else X.astype(number)
                 network.predict(rows)
@@ -625,10 +631,3 @@ def _batch_size(batch_size, order):
     if len(order) == 0:
         raise ValueError("order must name a row or more.")
     return min(operator.index(batch_size), len(order))
-
-
-def _step(alpha):
-    """The kernels' numbers for a pass without an optimizer."""
-    step = np.zeros(1, STEP_RECORD.dtype)
-    step["alpha"] = alpha
-    return step

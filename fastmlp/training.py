@@ -25,7 +25,7 @@ class History:
     validation_losses: list | None = None
     validation_scores: list | None = None
     best_validation_score: float | None = None
-    best_parameters: tuple | None = None
+    best_parameters: np.ndarray | None = None
     best_iter: int | None = None
     no_improvement_count: int = 0
     n_iter: int = 0
@@ -47,8 +47,8 @@ class History:
         else:
             worse = score < self.best_validation_score + tol
             if score > self.best_validation_score:
-                self.best_validation_score, self.best_parameters = score, network.panels.unpack(network.parameters)
-                self.best_iter = len(self.loss_curve)
+                self.best_validation_score, self.best_iter = score, len(self.loss_curve)
+                self.best_parameters = network.parameters.copy()
         self.no_improvement_count = self.no_improvement_count + 1 if worse else 0
 
 

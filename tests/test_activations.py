@@ -88,7 +88,8 @@ def apply(name, x):
 
 
 def assert_exact(name, x, exact, exact_slopes, differences, slope_differences):
-    """Functions that never fall: within 2 units in the last place, f' too. Others: 2.5 on the right, 2 of 1 on the left.
+    """Functions that never fall: within 2 units in the last place, f' too. Others: 2.5 on the right, 2 of 1 on the
+    left.
 
     Their derivatives, which have zeros: 2 of 1, which is `eps`.
     """

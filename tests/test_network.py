@@ -6,6 +6,7 @@ parameters as they were.
 
 import concurrent.futures
 import copy
+import itertools
 import math
 import pickle
 import tracemalloc
@@ -90,7 +91,7 @@ def test_loss_and_gradients(hidden, goal, dtype):
             loss, dW, db = ours.gradients(data, alpha)
             expected, expected_dW, expected_db = Twin(ours).gradients(X, Y, sample_weight, alpha)
             assert_loss_near(loss, expected, dtype)
-            assert ours.loss(data, alpha) == loss and isinstance(loss, float)
+            assert ours.loss(data, alpha) == pytest.approx(loss, rel=1e-12) and isinstance(loss, float)
             assert_near(dW + db, expected_dW + expected_db, dtype)
             assert bits(ours) == before
 
@@ -965,7 +966,7 @@ def epochs_by_hand(make, count, batch_size=20, alpha=0.1, shuffle=True):
 
 
 def train(make, history=None, **options):
-    """`training.train` with some defaults: (network, history, converged)."""
+    """`training.train` with some defaults: (network, history, why it ended)."""
     ours, data, optimizer = make()
     history = History() if history is None else history
     common = {"batch_size": 20, "max_iter": 7, "alpha": 0.1, "random_state": np.random.RandomState(18), "tol": -1.0}
@@ -977,23 +978,23 @@ def train(make, history=None, **options):
 def test_train_is_a_loop_of_epochs(optimizer, shuffle):
     """Rows are shuffled anew on top of the last shuffle, or not at all; the history has every loss."""
     make = training_case(optimizer)
-    ours, history, converged = train(make, shuffle=shuffle)
+    ours, history, why = train(make, shuffle=shuffle)
     expected, losses = epochs_by_hand(make, 7, shuffle=shuffle)
     assert bits(ours) == bits(expected) and history.loss_curve == losses
-    assert (history.n_iter, history.t, history.best_loss, converged) == (7, 350, min(losses), False)
+    assert (history.n_iter, history.t, history.best_loss, why) == (7, 350, min(losses), "max_iter")
     assert history.validation_scores is None and history.best_parameters is None
 
 
 def test_train_stops_where_nothing_improves():
     """After more than n_iter_no_change epochs not better than the best by tol; a warm start goes on counting."""
     make = training_case()
-    ours, history, converged = train(make, max_iter=50, tol=1e3, n_iter_no_change=3)
-    assert converged and history.n_iter == 5 == len(history.loss_curve)  # the first is better than infinity
+    ours, history, why = train(make, max_iter=50, tol=1e3, n_iter_no_change=3)
+    assert why == "converged" and history.n_iter == 5 == len(history.loss_curve)  # the first is better than infinity
     assert history.no_improvement_count == 4
     expected, losses = epochs_by_hand(make, 5)
     assert bits(ours) == bits(expected) and history.loss_curve == losses
-    *_, converged = train(make, history, tol=1e3, n_iter_no_change=3)
-    assert converged and history.n_iter == 1 and len(history.loss_curve) == 6 and history.t == 300
+    *_, why = train(make, history, tol=1e3, n_iter_no_change=3)
+    assert why == "converged" and history.n_iter == 1 and len(history.loss_curve) == 6 and history.t == 300
 
 
 def test_train_on_some_rows():
@@ -1009,13 +1010,51 @@ def test_train_on_some_rows():
 def test_validation_scores_decide():
     """With scores the losses do not count, and the history keeps the parameters of the best."""
     make, scores = training_case(), iter([0.1, 0.5, 0.2, 0.5, 0.4, 0.3, 0.2, 0.1])
-    history = History(best_loss=None, validation_scores=[], best_validation_score=-np.inf)
-    _, history, converged = train(make, history, score=lambda: next(scores), tol=0.0, n_iter_no_change=2)
+    history = History(best_loss=None, validation_losses=[], validation_scores=[], best_validation_score=-np.inf)
+    _, history, why = train(make, history, measure=lambda: (2.0, next(scores)), tol=0.0, n_iter_no_change=2)
     best, _ = epochs_by_hand(make, 2)
-    assert converged and history.validation_scores == [0.1, 0.5, 0.2, 0.5, 0.4, 0.3, 0.2]
-    assert history.best_validation_score == 0.5 and history.best_loss is None
-    weights, biases = history.best_parameters
-    assert b"".join(p.tobytes() for p in weights + biases) == bits(best)
+    assert why == "converged" and history.validation_scores == [0.1, 0.5, 0.2, 0.5, 0.4, 0.3, 0.2]
+    assert history.best_validation_score == 0.5 and history.best_loss is None and history.best_iter == 2
+    assert history.validation_losses == [2.0] * 7
+    assert history.best_parameters.tobytes() == best.parameters.tobytes()
+
+
+def test_validation_rows_that_do_not_decide():
+    """Are measured; training ends as without them."""
+    make, history = training_case(), History(validation_losses=[], validation_scores=[])
+    ours, history, why = train(make, history, measure=lambda: (2.0, 0.5))
+    expected, losses = epochs_by_hand(make, 7)
+    assert bits(ours) == bits(expected) and history.loss_curve == losses and why == "max_iter"
+    assert (history.validation_losses, history.validation_scores, history.best_iter) == ([2.0] * 7, [0.5] * 7, None)
+
+
+@pytest.mark.parametrize("seconds, rows", [(0.05, 20), (0.25, 40), (0.55, 50), (100.0, 50)])
+def test_train_until_a_deadline(seconds, rows, monkeypatch):
+    """The epoch that is under way ends between two batches, after one at least; its rows count, and its loss."""
+    ticks = itertools.count()
+    monkeypatch.setattr(network.time, "perf_counter", lambda: next(ticks) / 10)
+    monkeypatch.setattr(network, "_PIECE_SECONDS", 1e-9)  # Python looks at the clock after each batch
+    make = training_case()
+    ours, history, why = train(make, deadline=seconds, shuffle=False, max_iter=1)
+    monkeypatch.undo()
+    assert why == ("max_time" if seconds < 100 else "max_iter")
+    assert history.t == rows and history.n_iter == 1
+    theirs, data, optimizer = make()
+    assert history.loss_curve == [theirs.train_epoch(data, optimizer, 20, 0.1, np.arange(history.t))]
+    assert bits(ours) == bits(theirs)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 7])
+def test_who_is_told_of_epochs_may_stop_them(stop_at):
+    """Before and after each of them."""
+    make, told = training_case(), []
+    options = {
+        "before_epoch": lambda: told.append("before"),
+        "after_epoch": lambda: told.append("after") or len(told) == 2 * stop_at,
+    }
+    ours, history, why = train(make, **options)
+    assert why == "stopped" and history.n_iter == stop_at and told == ["before", "after"] * stop_at
+    assert bits(ours) == bits(epochs_by_hand(make, stop_at)[0])
 
 
 def test_interrupted_training_keeps_what_was_learnt(monkeypatch):
@@ -1057,5 +1096,5 @@ def test_learning_rate_schedules(case):
         rates.append(optimizer.learning_rate)
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
     if schedule == "adaptive":
-        assert training.train(ours, data, optimizer, history, max_iter=100, **options)
+        assert training.train(ours, data, optimizer, history, max_iter=100, **options) == "converged"
         assert 2e-7 < optimizer.learning_rate <= 1e-6

@@ -120,12 +120,19 @@ def note_loss(job, batch):
 
 @inlined
 def close_batch(job, start):
-    """After the last pass of a batch: its loss, and its time."""
+    """After the last pass of a batch: its loss, and its time.
+
+    An epoch's loss is the mean over rows of their batches' losses. Where nothing but the loss is asked for, it is the
+    weighted mean of the rows' losses instead, with the penalty of all rows together.
+    """
     step, batch, squares = job.step, min(job.batch_size, job.rows - start), 0.0
     loss = step.batch_loss / job.loss_divisor
     for j in range(job.item_count):
         squares += job.squares[j]
-    if step.scale != 0:
+    if step.scale != 0 and job.goal == LOSS:
+        step.loss += loss + 0.5 * step.alpha * squares * (step.counted == 0)
+        step.counted += 1 / step.scale
+    elif step.scale != 0:
         step.loss += (loss + 0.5 * step.alpha * squares) * step.scale * batch
         step.counted += batch
     if job.threads > 1 and batch == job.batch_size:

@@ -86,9 +86,9 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "batches": INT,  # seen so far
         "seed": INT,  # of random numbers
         "scale": FLOAT,  # 1 / sum of the batch's sample weights; 0: there is no step
-        "loss": FLOAT,  # sum over batches of loss * rows
+        "loss": FLOAT,  # sum over batches of loss * rows, or of the rows' losses
         "batch_loss": FLOAT,
-        "counted": FLOAT,  # their rows; batches that weigh nothing are left out
+        "counted": FLOAT,  # their rows, or what those weigh; batches that weigh nothing are left out
     },
 )
 PASS = Record(  # over a batch, see `passes`
