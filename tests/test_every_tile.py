@@ -19,7 +19,7 @@ PROCESSORS = {256: ("haswell", ["avx2", "fma"]), 128: ("nehalem", ["sse4.2"])}
 THERE = {
     "tile": ["test_tile.py", "test_activations.py"],
     "bounds": ["test_bounds.py"],
-    "network": ["test_network.py", "test_dropout.py"],
+    "network": ["test_network.py", "test_dropout.py", "test_clipping.py"],
     "sparse": ["test_sparse.py"],
     "parity": ["test_parity.py", "test_lbfgs.py", "test_losses.py"],
     "predictions": ["test_estimators.py", "-k", "prediction or row_of_a_large or few"],
