@@ -16,7 +16,7 @@ import fastmlp
 from fastmlp.optimizers import SGD, Adam
 
 y = TARGETS["MLPRegressor"]
-RATE, CLIPNORM, EPOCHS = 0.05, 0.4, 20
+RATE, CLIPNORM, EPOCHS = 0.05, 1.0, 20
 OPTIMIZERS = {"adam": (Adam, {"epsilon": 1e-15}), "nesterov": (SGD, {}), "plain sgd": (SGD, {"momentum": 0.0})}
 
 # All weights, then all biases, of `by_torch`: PyTorch 2.13's.
