@@ -530,6 +530,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         )
         with _errors_name("X_val"):
             validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
+        if scipy.sparse.issparse(X) and not self._network.sparse:
+            X = X.toarray()  # no wider than the X that it goes with
         y, weights = self._encode_validation(call.y_val), call.sample_weight_val
         with _errors_name("y_val"):
             check_consistent_length(X, y)
