@@ -177,6 +177,18 @@ def test_X_val_in_another_form_than_X(name, form, form_val):
     np.testing.assert_allclose(model.validation_scores_, same.validation_scores_, rtol=1e-5)
 
 
+@both_estimators
+def test_dtype(name):
+    """X_val is converted as X is."""
+    task = "three classes" if name == "MLPClassifier" else "squared_error"
+    model, y, y_val = of_task(task, dtype="float32")
+    expected = clone(model).set_params(dtype=None).fit(np.float32(X), y, X_val=np.float32(X_VAL), y_val=y_val)
+    model.fit(X, y, X_val=X_VAL, y_val=y_val)
+    assert parameters_of(model) == parameters_of(expected)
+    assert model.validation_loss_curve_ == expected.validation_loss_curve_
+    assert model.validation_scores_ == expected.validation_scores_
+
+
 def test_forms_of_y_val():
     """Lists, columns, series and sparse labels, as y may be."""
     pandas = pytest.importorskip("pandas")
