@@ -67,6 +67,15 @@ def _scalar_type(dtype):
     return type(dtype.type(0) * 1)
 
 
+@contextlib.contextmanager
+def _errors_name(argument):
+    """For errors of scikit-learn's that name X or nothing."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
+
+
 @dataclasses.dataclass
 class _Call:
     """What a call of fit or partial_fit brings, beside parameters and what is there already."""
@@ -520,14 +529,20 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _validate_validation(self, call):
         """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
-        validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
         X = check_array(
             call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
         )
-        y = self._encode_validation(call.y_val)
-        check_consistent_length(X, y)
-        weights = call.sample_weight_val
-        return X, y, None if weights is None else _check_sample_weight(weights, X)
+        with _errors_name("X_val"):
+            validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
+        if scipy.sparse.issparse(X) and not self._network.sparse:
+            X = X.toarray()  # no wider than the X that it goes with
+        y, weights = self._encode_validation(call.y_val), call.sample_weight_val
+        with _errors_name("y_val"):
+            check_consistent_length(X, y)
+        if weights is not None:
+            with _errors_name("sample_weight_val"):
+                weights = _check_sample_weight(weights, X)
+        return X, y, weights
 
     def _dtypes(self):
         """What X is converted to: its own dtype if that is one of these, else the first."""

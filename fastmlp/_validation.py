@@ -4,6 +4,13 @@ import copy
 
 from sklearn.metrics import check_scoring
 
+# What a scorer's model does not have of the one that is fitted: names, as the rows have none any more; what may be
+# large, and is replaced or not asked for; and those who are told of a fit.
+_LEFT_OUT = (
+    "feature_names_in_", "coefs_", "intercepts_", "_best_coefs", "_best_intercepts", "_optimizer", "_skl_callbacks",
+    "_parent_callback_ctx",
+)  # fmt: skip
+
 
 class Validation:
     """Rows that a model is not trained on.
@@ -36,8 +43,10 @@ class Validation:
         self._scorer = None
         if model.scoring not in (None, "loss"):
             self._scorer = check_scoring(model, model.scoring)
-            self._scored = copy.copy(model)  # a model of its own: whatever a scorer does to it does no harm
-            vars(self._scored).pop("feature_names_in_", None)  # the rows have none any more
+            self._scored = copy.copy(model)
+            self._scored.scoring = None  # it may be any object, and is not to be copied each time
+            for name in _LEFT_OUT:
+                vars(self._scored).pop(name, None)
             self._rows_to_score = X if rows is None else X[rows]
 
     def measure(self):
@@ -48,6 +57,7 @@ class Validation:
         if self._scorer is None:
             outputs = self._network.predict(self._X, self._rows)
             return loss, self._model._score(outputs, self._y, self._weights)
-        self._scored.coefs_, self._scored.intercepts_ = self._network.weights, self._network.biases
+        scored = copy.deepcopy(self._scored)  # a model of its own: whatever a scorer does to it does no harm
+        scored.coefs_, scored.intercepts_ = self._network.weights, self._network.biases
         weights = {} if self._weights is None else {"sample_weight": self._weights}
-        return loss, float(self._scorer(self._scored, self._rows_to_score, self._model._labels(self._y), **weights))
+        return loss, float(self._scorer(scored, self._rows_to_score, self._model._labels(self._y), **weights))

@@ -28,8 +28,9 @@ def to_sklearn(model):
 
     theirs = model._sklearn_class()()
     parameters = model.get_params(deep=False)
-    if not isinstance(model.activation, str) and len({*model.activation}) == 1:
-        parameters["activation"] = model.activation[0]  # the same one for each layer
+    if not isinstance(model.activation, str):
+        names = [str(name) for name in model.activation] or ["relu"]  # without hidden layers any will do
+        parameters["activation"] = names[0] if len({*names}) == 1 else names
     for name, known in _IN_SKLEARN.items():
         if name in parameters and parameters[name] not in known:
             raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={parameters[name]!r}.")

@@ -302,11 +302,17 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         if self.class_weight is None:
             return sample_weight
         if self._multilabel():
-            weights = compute_sample_weight(self.class_weight, y)
+            # a dict says the weights of both classes of a label, also where y has only one of them
+            both = y if self._is_balanced() else np.vstack([y, np.zeros_like(y[:1]), np.ones_like(y[:1])])
+            weights = compute_sample_weight(self.class_weight, both)[: len(y)]
         else:
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=self._labels(y))
             weights = of_classes[y.ravel()]
         return weights if sample_weight is None else sample_weight * weights
+
+    def _is_balanced(self):
+        """Whether class weights depend on how often each class is there."""
+        return "balanced" in (self.class_weight if isinstance(self.class_weight, list) else [self.class_weight])
 
     def _multilabel(self):
         return self._label_binarizer.y_type_.startswith("multilabel")
@@ -414,7 +420,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The trained model.
         """
-        if isinstance(self.class_weight, str):
+        if self._is_balanced():
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use"
                 " compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough"
