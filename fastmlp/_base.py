@@ -33,7 +33,7 @@ from sklearn.utils.validation import (
 )
 
 from fastmlp import _threads
-from fastmlp._callbacks import CallbackSupportMixin, tasks_of
+from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
 from fastmlp._data import NotFiniteError
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
 from fastmlp._validation import Validation
@@ -95,7 +95,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     def __getstate__(self):
         """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
-        state = {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        left_out = "_network", *OF_A_FIT
+        state = {name: value for name, value in super().__getstate__().items() if name not in left_out}
         return state | {"_fastmlp_format": FORMAT}
 
     def __setstate__(self, state):
@@ -353,19 +354,23 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         else:
             self._optimizer = self._make_optimizer()
         why = self._train(X, y, sample_weight, history, call)
-        vars(self).update(self._learnt(history))
+        vars(self).update(self._learnt(history, self._network))
         return why
 
     def _fit_lbfgs(self, X, y, sample_weight, call):
         """Train by L-BFGS, in the weights' dtype; SciPy's result, which is returned, makes them float64."""
-        network, why = self._network, "converged"
+        network, why, iterations = self._network, "converged", 0
+        loss_type = _scalar_type(np.result_type(self._loss_type(X, y, sample_weight), network.dtype))
 
-        def stop(coefs, intercepts):
-            nonlocal why
+        def learnt(loss, coefs, intercepts):
+            return {"loss_": loss_type(loss), "n_iter_": iterations, "coefs_": coefs, "intercepts_": intercepts}
+
+        def stop(*found):
+            nonlocal why, iterations
+            iterations += 1
             if call.tasks is not None:
                 call.tasks.epoch_begins()  # now, as SciPy tells of an iteration when it is done
-                learnt = {"coefs_": [W.copy() for W in coefs], "intercepts_": [b.copy() for b in intercepts]}
-                why = "stopped" if call.tasks.epoch_ends(lambda: learnt) else why
+                why = "stopped" if call.tasks.epoch_ends(lambda: learnt(*found)) else why
             if why != "stopped" and time.perf_counter() >= call.deadline:
                 why = "max_time"
             return why != "converged"
@@ -379,9 +384,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             tol=self.tol,
             stop=stop if call.tasks is not None or call.deadline < math.inf else None,
         )
-        self.coefs_, self.intercepts_ = unflatten(result.x, network.panels.shapes)
-        loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype)
-        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), _scalar_type(loss_type)(result.fun)
+        iterations = min(result.nit, self.max_iter)
+        vars(self).update(learnt(result.fun, *unflatten(result.x, network.panels.shapes)))
         if network.dtype != np.float64:
             self._network = self._network_of(network.layer_units, np.float64, network.sparse)
             self._network.set_parameters(self.coefs_, self.intercepts_)
@@ -432,7 +436,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             t=self.t_,
         )
 
-    def _learnt(self, history):
+    def _learnt(self, history, network):
         """The attributes that the history tells, and the trained parameters."""
         learnt = {
             "loss_curve_": history.loss_curve,
@@ -448,7 +452,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if history.loss_curve:
             learnt["loss_"] = history.loss_curve[-1]
         learnt["coefs_"], learnt["intercepts_"] = (
-            history.best_parameters if self.early_stopping else self._network.panels.unpack(self._network.parameters)
+            history.best_parameters if self.early_stopping else network.panels.unpack(network.parameters)
         )
         if self.early_stopping:
             learnt["_best_coefs"], learnt["_best_intercepts"] = history.best_parameters
@@ -493,10 +497,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
                 )
             batch_size = min(int(self.batch_size), n_samples)
-        tasks = call.tasks
+        network, tasks = self._network, call.tasks
         return train(
-            self._network,
-            self._network.data(X, self._network_targets(y), sample_weight),
+            network,
+            network.data(X, self._network_targets(y), sample_weight),
             self._optimizer,
             history,
             batch_size=batch_size,
@@ -512,7 +516,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             verbose=self.verbose,
             deadline=call.deadline,
             before_epoch=None if tasks is None else tasks.epoch_begins,
-            after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history)),
+            after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history, network)),
         )
 
     def _validate_validation(self, call):
