@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 # Rows of a large network that are sooner predicted from `coefs_` than it is seen that the network holds them.
 _FEW_ROWS = 4
+# Where X is converted: an error tells of infinity in it, a warning need not.
+_TOO_LARGE_IS_INFINITE = {"over": "ignore"}
 
 
 def _scalar_type(dtype):
@@ -252,9 +254,15 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _check_and_forward(self, X):
         if self._is_plain(X):
             with contextlib.suppress(NotFiniteError):
-                return self._forward(X if self.dtype is None else X.astype(self.dtype, copy=False), finite=True)
+                return self._forward(X if self.dtype is None else self._converted(X), finite=True)
         dtype = "numeric" if self.dtype is None else self.dtype
-        return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False))
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False)
+        return self._forward(X)
+
+    def _converted(self, X):
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            return X.astype(self.dtype, copy=False)
 
     def _is_plain(self, X):
         """Whether scikit-learn's validation, which takes longer than to predict a row, would pass X if it is finite."""
@@ -319,7 +327,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not call.incremental)
         check_combinations(self, call, len(hidden_layer_sizes if first_pass else self.coefs_[1:]))
-        X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
         sample_weight = None if call.sample_weight is None else _check_sample_weight(call.sample_weight, X)
         sample_weight = self._weigh_classes(y, sample_weight)
@@ -522,9 +531,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _validate_validation(self, call):
         """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
         validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
-        X = check_array(
-            call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
-        )
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X = check_array(
+                call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
+            )
         y = self._encode_validation(call.y_val)
         check_consistent_length(X, y)
         weights = call.sample_weight_val
