@@ -310,8 +310,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if result is not None and why not in ("max_time", "stopped"):
             _check_optimize_result("lbfgs", result, self.max_iter)  # warns, in the words of this scikit-learn
         elif why == "max_time" or why == "max_iter" and not call.incremental:
+            optimizer = "Stochastic Optimizer" if result is None else "lbfgs"
             warnings.warn(
-                f"Stochastic Optimizer: {limits[why]} reached and the optimization hasn't converged yet.",
+                f"{optimizer}: {limits[why]} reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -527,9 +527,9 @@ class MLP:
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
-        moments = optimizer.first, optimizer.second
+        moments, before = (optimizer.first, optimizer.second), optimizer.batches
         loss = self._epoch(data, order, batch_size, optimizer.rule, optimizer.step, rates, *moments, deadline=deadline)
-        optimizer.schedule.advance(rates)
+        optimizer.schedule.advance(rates[: optimizer.batches - before])
         return loss
 
     def _epoch(self, data, order, batch_size, rule, step, rates, first, second, others=(), deadline=np.inf):
