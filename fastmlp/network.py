@@ -505,7 +505,7 @@ class MLP:
             Numbers of the rows to use, in this order. All of them, as they stand, if absent.
         deadline : float, default=inf
             The time of `time.perf_counter()` after which no batch is begun, but for those of a tenth of a second.
-            One batch is done in any case; the optimizer counts `batches`.
+            One batch that weighs something is done in any case; the optimizer counts `batches`.
 
         Returns
         -------
@@ -556,7 +556,7 @@ class MLP:
             grouped = self.plan.groups(batch_size) > 1
             workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
         self._held, start = None if rule.goal == STEP else self._held, 0
-        while start < len(order) and (start == 0 or time.perf_counter() < deadline):
+        while start < len(order) and (start == 0 or step["counted"][0] == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
             args = (
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
