@@ -108,7 +108,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
                 f" {FORMAT}): upgrade fastmlp to load it."
             )
-        new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._get_param_names()}
+        new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._parameter_constraints}
         if "loss_curve_" in state:
             new |= dict.fromkeys(OWN_ATTRIBUTES)
         super().__setstate__(new | {name: value for name, value in state.items() if name != "_fastmlp_format"})

@@ -62,6 +62,6 @@ class Tasks:
 
     def _copies(self, learnt):
         """All that is no parameter, with what is learnt: callbacks may change and keep it, and training goes on."""
-        left_out = {*self._estimator._get_param_names(), "_network", "_skl_callbacks", *OF_A_FIT}
+        left_out = {*self._estimator._parameter_constraints, "_network", "_skl_callbacks", *OF_A_FIT}
         found = vars(self._estimator) | learnt
         return copy.deepcopy({name: value for name, value in found.items() if name not in left_out})
