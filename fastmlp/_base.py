@@ -33,7 +33,7 @@ from sklearn.utils.validation import (
 )
 
 from fastmlp import _threads
-from fastmlp._callbacks import CallbackSupportMixin, tasks_of
+from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
 from fastmlp._data import NotFiniteError
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
 from fastmlp._validation import Validation
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 # Rows of a large network that are sooner predicted from `coefs_` than it is seen that the network holds them.
 _FEW_ROWS = 4
+# Where X is converted: an error tells of infinity in it, a warning need not.
+_TOO_LARGE_IS_INFINITE = {"over": "ignore"}
 
 
 def _scalar_type(dtype):
@@ -104,7 +106,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     def __getstate__(self):
         """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
-        state = {name: value for name, value in super().__getstate__().items() if name != "_network"}
+        left_out = "_network", *OF_A_FIT
+        state = {name: value for name, value in super().__getstate__().items() if name not in left_out}
         return state | {"_fastmlp_format": FORMAT}
 
     def __setstate__(self, state):
@@ -114,7 +117,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
                 f" {FORMAT}): upgrade fastmlp to load it."
             )
-        new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._get_param_names()}
+        new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._parameter_constraints}
         if "loss_curve_" in state:
             new |= dict.fromkeys(OWN_ATTRIBUTES)
         super().__setstate__(new | {name: value for name, value in state.items() if name != "_fastmlp_format"})
@@ -257,11 +260,17 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 return self._forward_pass_fast(X)
         if self._is_plain(X):
             try:
-                return self._forward(X if self.dtype is None else X.astype(self.dtype, copy=False), finite=True)
+                return self._forward(X if self.dtype is None else self._converted(X), finite=True)
             except NotFiniteError:
                 pass  # then scikit-learn's validation says so, in its words
         dtype = "numeric" if self.dtype is None else self.dtype
-        return self._forward(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False))
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False)
+        return self._forward(X)
+
+    def _converted(self, X):
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            return X.astype(self.dtype, copy=False)
 
     def _is_plain(self, X):
         """Whether scikit-learn's validation, which takes longer than to predict a row, would pass X if it is finite."""
@@ -309,8 +318,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if result is not None and why not in ("max_time", "stopped"):
             _check_optimize_result("lbfgs", result, self.max_iter)  # warns, in the words of this scikit-learn
         elif why == "max_time" or why == "max_iter" and not call.incremental:
+            optimizer = "Stochastic Optimizer" if result is None else "lbfgs"
             warnings.warn(
-                f"Stochastic Optimizer: {limits[why]} reached and the optimization hasn't converged yet.",
+                f"{optimizer}: {limits[why]} reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -326,7 +336,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not call.incremental)
         check_combinations(self, call, len(hidden_layer_sizes if first_pass else self.coefs_[1:]))
-        X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
         sample_weight = None if call.sample_weight is None else _check_sample_weight(call.sample_weight, X)
         sample_weight = self._weigh_classes(y, sample_weight)
@@ -361,19 +372,23 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         else:
             self._optimizer = self._make_optimizer()
         why = self._train(X, y, sample_weight, history, call)
-        vars(self).update(self._learnt(history))
+        vars(self).update(self._learnt(history, self._network))
         return why
 
     def _fit_lbfgs(self, X, y, sample_weight, call):
         """Train by L-BFGS, in the weights' dtype; SciPy's result, which is returned, makes them float64."""
-        network, why = self._network, "converged"
+        network, why, iterations = self._network, "converged", 0
+        loss_type = _scalar_type(np.result_type(self._loss_type(X, y, sample_weight), network.dtype))
 
-        def stop(coefs, intercepts):
-            nonlocal why
+        def learnt(loss, coefs, intercepts):
+            return {"loss_": loss_type(loss), "n_iter_": iterations, "coefs_": coefs, "intercepts_": intercepts}
+
+        def stop(*found):
+            nonlocal why, iterations
+            iterations += 1
             if call.tasks is not None:
                 call.tasks.epoch_begins()  # now, as SciPy tells of an iteration when it is done
-                learnt = {"coefs_": [W.copy() for W in coefs], "intercepts_": [b.copy() for b in intercepts]}
-                why = "stopped" if call.tasks.epoch_ends(lambda: learnt) else why
+                why = "stopped" if call.tasks.epoch_ends(lambda: learnt(*found)) else why
             if why != "stopped" and time.perf_counter() >= call.deadline:
                 why = "max_time"
             return why != "converged"
@@ -387,9 +402,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             tol=self.tol,
             stop=stop if call.tasks is not None or call.deadline < math.inf else None,
         )
-        self.coefs_, self.intercepts_ = unflatten(result.x, network.panels.shapes)
-        loss_type = np.result_type(self._loss_type(X, y, sample_weight), network.dtype)
-        self.n_iter_, self.loss_ = min(result.nit, self.max_iter), _scalar_type(loss_type)(result.fun)
+        iterations = min(result.nit, self.max_iter)
+        vars(self).update(learnt(result.fun, *unflatten(result.x, network.panels.shapes)))
         if network.dtype != np.float64:
             self._network = self._network_of(network.layer_units, np.float64, network.sparse)
             self._network.set_parameters(self.coefs_, self.intercepts_)
@@ -445,7 +459,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             t=self.t_,
         )
 
-    def _learnt(self, history):
+    def _learnt(self, history, network):
         """The attributes that the history tells, and the trained parameters."""
         learnt = {
             "loss_curve_": history.loss_curve,
@@ -460,8 +474,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         }
         if history.loss_curve:
             learnt["loss_"] = history.loss_curve[-1]
-        kept = history.best_parameters if self.early_stopping else self._network.parameters
-        learnt["coefs_"], learnt["intercepts_"] = self._network.panels.unpack(kept)
+        kept = history.best_parameters if self.early_stopping else network.parameters
+        learnt["coefs_"], learnt["intercepts_"] = network.panels.unpack(kept)
         if self.early_stopping:
             learnt["_best_coefs"], learnt["_best_intercepts"] = learnt["coefs_"], learnt["intercepts_"]
         return learnt
@@ -505,10 +519,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
                 )
             batch_size = min(int(self.batch_size), n_samples)
-        tasks = call.tasks
+        network, tasks = self._network, call.tasks
         return train(
-            self._network,
-            self._network.data(X, self._network_targets(y), sample_weight),
+            network,
+            network.data(X, self._network_targets(y), sample_weight),
             self._optimizer,
             history,
             batch_size=batch_size,
@@ -524,14 +538,15 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             verbose=self.verbose,
             deadline=call.deadline,
             before_epoch=None if tasks is None else tasks.epoch_begins,
-            after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history)),
+            after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history, network)),
         )
 
     def _validate_validation(self, call):
         """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
-        X = check_array(
-            call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
-        )
+        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+            X = check_array(
+                call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
+            )
         with _errors_name("X_val"):
             validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
         if scipy.sparse.issparse(X) and not self._network.sparse:

@@ -1,5 +1,7 @@
 """scikit-learn's callbacks: what `sklearn.callback` (1.9) asks of an estimator. Older versions have none."""
 
+import copy
+
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn 1.8
@@ -8,10 +10,13 @@ except ImportError:  # scikit-learn 1.8
         """Nothing: there is no `set_callbacks`."""
 
 
+# What scikit-learn keeps in an estimator for the time of a fit: no copy of it has a part in that.
+OF_A_FIT = "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"
+
+
 def tasks_of(estimator, task_name, X, y, sample_weight):
     """The `Tasks` of a fit; None where nobody wants to know of them, as each epoch would take 5 us longer."""
-    wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
-    return Tasks(estimator, task_name, X, y, sample_weight) if wanted else None
+    return Tasks(estimator, task_name, X, y, sample_weight) if hasattr(estimator, "_skl_callbacks") else None
 
 
 class Tasks:
@@ -28,21 +33,35 @@ class Tasks:
 
     def __init__(self, estimator, task_name, X, y, sample_weight):
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self._task_name = task_name
+        self._estimator, self._task_name = estimator, task_name
         self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit = estimator._init_callback_context(task_name="fit", max_subtasks=estimator.max_iter)
         self._epoch = None
 
     def fit_begins(self):
-        self._fit.call_on_fit_task_begin(**self._told)
+        self._tell(self._fit.call_on_fit_task_begin)
 
     def fit_ends(self):
-        self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
+        self._tell(self._fit.call_on_fit_task_end, reconstruction_attributes=lambda: self._copies({}))
 
     def epoch_begins(self):
         self._epoch = self._fit.subcontext(task_name=self._task_name)
-        self._epoch.call_on_fit_task_begin(**self._told)
+        self._tell(self._epoch.call_on_fit_task_begin)
 
     def epoch_ends(self, learnt):
         """Whether a callback wants no further epoch; `learnt()` gives attributes of an estimator that stops here."""
-        return self._epoch.call_on_fit_task_end(**self._told, reconstruction_attributes=learnt)
+        return self._tell(self._epoch.call_on_fit_task_end, reconstruction_attributes=lambda: self._copies(learnt()))
+
+    def _tell(self, call, **told):
+        """Call hooks. If they use the estimator, it makes a network anew, and leaves the one in training alone."""
+        network = vars(self._estimator).pop("_network", None)
+        try:
+            return call(**self._told, **told)
+        finally:
+            self._estimator._network = network
+
+    def _copies(self, learnt):
+        """All that is no parameter, with what is learnt: callbacks may change and keep it, and training goes on."""
+        left_out = {*self._estimator._parameter_constraints, "_network", "_skl_callbacks", *OF_A_FIT}
+        found = vars(self._estimator) | learnt
+        return copy.deepcopy({name: value for name, value in found.items() if name not in left_out})

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from fastmlp._callbacks import OF_A_FIT
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.optimizers import SGD, Adam
 
@@ -34,7 +35,7 @@ def to_sklearn(model):
     for name, known in _IN_SKLEARN.items():
         if name in parameters and parameters[name] not in known:
             raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={parameters[name]!r}.")
-    left_out = "_network", "_optimizer", "_skl_callbacks", *OWN_ATTRIBUTES, *OWN_PARAMETERS
+    left_out = "_network", "_optimizer", "_skl_callbacks", *OF_A_FIT, *OWN_ATTRIBUTES, *OWN_PARAMETERS
     vars(theirs).update(copy.deepcopy({name: value for name, value in vars(model).items() if name not in left_out}))
     for argument in "X_val", "y_val", "sample_weight_val":  # of fit, which may have been asked for
         if hasattr(theirs, "_metadata_request"):

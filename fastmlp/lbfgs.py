@@ -41,7 +41,7 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4,
     tol : float, default=1e-4
         It has converged when no element of the gradient is larger.
     stop : callable, optional
-        After each iteration, of weights and biases: whether it was the last one.
+        After each iteration, of its loss, weights and biases: whether it was the last one.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def minimize(network, data, *, alpha=0.0, max_iter=200, max_fun=15000, tol=1e-4,
     import scipy.optimize  # here, so that who trains with Adam does not wait for it
 
     def callback(intermediate_result):
-        if stop(*unflatten(intermediate_result.x, network.panels.shapes)):
+        if stop(intermediate_result.fun, *unflatten(intermediate_result.x, network.panels.shapes)):
             raise StopIteration
 
     result = scipy.optimize.minimize(

@@ -499,7 +499,7 @@ class MLP:
             Numbers of the rows to use, in this order. All of them, as they stand, if absent.
         deadline : float, default=inf
             The time of `time.perf_counter()` after which no batch is begun, but for those of a tenth of a second.
-            One batch is done in any case; the optimizer counts `batches`.
+            One batch that weighs something is done in any case; the optimizer counts `batches`.
 
         Returns
         -------
@@ -520,12 +520,12 @@ class MLP:
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
-        moments = optimizer.first, optimizer.second
+        moments, before = (optimizer.first, optimizer.second), optimizer.batches
         loss = self._epoch(
             data, order, batch_size, optimizer.rule, alpha=alpha, step=optimizer.step, rates=rates, moments=moments,
             deadline=deadline,
         )  # fmt: skip
-        optimizer.schedule.advance(rates)
+        optimizer.schedule.advance(rates[: optimizer.batches - before])
         return loss
 
     def _epoch(
@@ -563,7 +563,7 @@ class MLP:
             grouped = self.plan.groups(batch_size) > 1
             workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
         self._held, start = None if rule.goal == STEP else self._held, 0
-        while start < len(order) and (start == 0 or time.perf_counter() < deadline):
+        while start < len(order) and (start == 0 or step["counted"][0] == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
             args = (
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,

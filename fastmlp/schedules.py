@@ -51,7 +51,7 @@ class Constant:
         return rates
 
     def advance(self, rates):
-        """After an epoch with these rates."""
+        """After an epoch with these rates; a time limit may have ended it early."""
 
     def epoch_ends(self, t):
         """After an epoch; t is the number of samples seen so far."""

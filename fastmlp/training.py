@@ -123,14 +123,16 @@ def train(
                 print(f"Validation score: {measured[1]:f}")
             history.update(network, loss, measured, tol)
             optimizer.epoch_ends(history.t)
-            if after_epoch is not None and after_epoch():
-                return "stopped"
+            converged = False
             if history.no_improvement_count > n_iter_no_change:
                 what = "Validation score" if history.best_loss is None else "Training loss"
                 message = f"{what} did not improve more than tol={tol:f} for {n_iter_no_change} consecutive epochs."
-                if optimizer.stops(message, verbose):
-                    return "converged"
-                history.no_improvement_count = 0
+                converged = optimizer.stops(message, verbose)
+                if not converged:
+                    history.no_improvement_count = 0
+            stopped = after_epoch is not None and after_epoch()
+            if converged or stopped:
+                return "converged" if converged else "stopped"
             if time.perf_counter() >= deadline:
                 return "max_time"
     except KeyboardInterrupt:
