@@ -24,19 +24,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp import _threads
 from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
 from fastmlp._data import NotFiniteError
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
-from fastmlp._validation import Validation
+from fastmlp._validation import TOO_LARGE_IS_INFINITE, Validation, check_validation
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.conversion import OWN_ATTRIBUTES, OWN_PARAMETERS, from_sklearn, register, to_sklearn
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
@@ -60,22 +54,11 @@ if TYPE_CHECKING:
 FORMAT = 2
 # Rows of a large network that are sooner predicted from `coefs_` than it is seen that the network holds them.
 _FEW_ROWS = 4
-# Where X is converted: an error tells of infinity in it, a warning need not.
-_TOO_LARGE_IS_INFINITE = {"over": "ignore"}
 
 
 def _scalar_type(dtype):
     """What a number of this dtype is after some arithmetic with Python's: NumPy 1 makes float64 of float32."""
     return type(dtype.type(0) * 1)
-
-
-@contextlib.contextmanager
-def _errors_name(argument):
-    """For errors of scikit-learn's that name X or nothing."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error
 
 
 @dataclasses.dataclass
@@ -255,7 +238,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _forward_pass_fast(self, X):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
-        if self.n_jobs is not None and _threads.wished() is None:
+        if self.n_jobs is not None and _threads.wished() != _threads.threads_of(self.n_jobs):
             with _threads.use(self.n_jobs):
                 return self._forward_pass_fast(X)
         if self._is_plain(X):
@@ -264,12 +247,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             except NotFiniteError:
                 pass  # then scikit-learn's validation says so, in its words
         dtype = "numeric" if self.dtype is None else self.dtype
-        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+        with np.errstate(**TOO_LARGE_IS_INFINITE):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False)
         return self._forward(X)
 
     def _converted(self, X):
-        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+        with np.errstate(**TOO_LARGE_IS_INFINITE):
             return X.astype(self.dtype, copy=False)
 
     def _is_plain(self, X):
@@ -336,7 +319,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not call.incremental)
         check_combinations(self, call, len(hidden_layer_sizes if first_pass else self.coefs_[1:]))
-        with np.errstate(**_TOO_LARGE_IS_INFINITE):
+        with np.errstate(**TOO_LARGE_IS_INFINITE):
             X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
         sample_weight = None if call.sample_weight is None else _check_sample_weight(call.sample_weight, X)
@@ -434,10 +417,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         """The history that the attributes tell, to go on with."""
         loss_curve = list(self.loss_curve_)
         best_loss, best_score = self.best_loss_, getattr(self, "best_validation_score_", None)
+        best_iter = getattr(self, "best_iter_", None)
         if self.early_stopping:
             best_loss = None
-            if best_score is None:  # all fits have done without
-                best_score = -np.inf
+            if best_score is None or getattr(self, "_scoring", None) != self.scoring:  # nothing to compare with
+                best_score, best_iter = -np.inf, None
         elif best_loss is None:  # the last fit did not do without, but knows the losses
             best_loss = min(loss_curve, default=np.inf)
         best, panels = None, self._network.panels
@@ -454,7 +438,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             validation_scores=None if scores is None else list(scores),
             best_validation_score=best_score,
             best_parameters=best,
-            best_iter=getattr(self, "best_iter_", None),
+            best_iter=best_iter,
             no_improvement_count=self._no_improvement_count,
             t=self.t_,
         )
@@ -478,6 +462,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         learnt["coefs_"], learnt["intercepts_"] = network.panels.unpack(kept)
         if self.early_stopping:
             learnt["_best_coefs"], learnt["_best_intercepts"] = learnt["coefs_"], learnt["intercepts_"]
+            if self.scoring is not None:
+                learnt["_scoring"] = self.scoring
         return learnt
 
     def _make_optimizer(self):
@@ -495,7 +481,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
         rows, validation = np.arange(X.shape[0], dtype=np.int64), None
         if call.X_val is not None:
-            validation = Validation(self, *self._validate_validation(call))
+            validation = Validation(self, *check_validation(self, call))
         elif self.early_stopping:
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
@@ -540,24 +526,6 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             before_epoch=None if tasks is None else tasks.epoch_begins,
             after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history, network)),
         )
-
-    def _validate_validation(self, call):
-        """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
-        with np.errstate(**_TOO_LARGE_IS_INFINITE):
-            X = check_array(
-                call.X_val, accept_sparse=["csr", "csc"], dtype=self._dtypes(), input_name="X_val", estimator=self
-            )
-        with _errors_name("X_val"):
-            validate_data(self, call.X_val, reset=False, skip_check_array=True)  # names and number of features
-        if scipy.sparse.issparse(X) and not self._network.sparse:
-            X = X.toarray()  # no wider than the X that it goes with
-        y, weights = self._encode_validation(call.y_val), call.sample_weight_val
-        with _errors_name("y_val"):
-            check_consistent_length(X, y)
-        if weights is not None:
-            with _errors_name("sample_weight_val"):
-                weights = _check_sample_weight(weights, X)
-        return X, y, weights
 
     def _dtypes(self):
         """What X is converted to: its own dtype if that is one of these, else the first."""

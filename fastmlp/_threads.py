@@ -41,16 +41,21 @@ def wished():
     return getattr(_wish, "threads", None)
 
 
+def threads_of(n_jobs):
+    """How many threads that are, by joblib's convention: -1 is all cores, -2 all but one."""
+    if n_jobs < 0:
+        from joblib import cpu_count  # which scikit-learn brings; MLP does without
+
+        n_jobs += 1 + cpu_count()
+    return min(max(1, n_jobs), most())
+
+
 @contextlib.contextmanager
 def use(n_jobs):
     """Within, use so many threads, by joblib's convention: -1 is all cores, -2 all but one. None: as `count` has it."""
     before = wished()
     if n_jobs is not None:
-        if n_jobs < 0:
-            from joblib import cpu_count  # which scikit-learn brings; MLP does without
-
-            n_jobs += 1 + cpu_count()
-        _wish.threads = min(max(1, n_jobs), most())
+        _wish.threads = threads_of(n_jobs)
     try:
         yield
     finally:

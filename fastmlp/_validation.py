@@ -1,15 +1,51 @@
 """Validation rows: what a model is measured on after each epoch, by loss and by score."""
 
+import contextlib
 import copy
 
+import numpy as np
+import scipy.sparse
 from sklearn.metrics import check_scoring
+from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, validate_data
 
+# Where X is converted: an error tells of infinity in it, a warning need not.
+TOO_LARGE_IS_INFINITE = {"over": "ignore"}
 # What a scorer's model does not have of the one that is fitted: names, as the rows have none any more; what may be
 # large, and is replaced or not asked for; and those who are told of a fit.
 _LEFT_OUT = (
     "feature_names_in_", "coefs_", "intercepts_", "_best_coefs", "_best_intercepts", "_optimizer", "_skl_callbacks",
     "_parent_callback_ctx",
 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _errors_name(argument):
+    """For errors of scikit-learn's that name X or nothing."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
+
+
+def check_validation(model, call):
+    """X_val, y_val as the model encodes targets, and sample_weight_val: checked."""
+    with np.errstate(**TOO_LARGE_IS_INFINITE):
+        X = check_array(
+            call.X_val, accept_sparse=["csr", "csc"], dtype=model._dtypes(), input_name="X_val", estimator=model
+        )
+    with _errors_name("X_val"):
+        validate_data(model, call.X_val, reset=False, skip_check_array=True)  # names and number of features
+    if scipy.sparse.issparse(X) and not model._network.sparse:
+        X = X.toarray()  # no wider than the X that it goes with
+    if np.ndim(call.y_val) == 0:
+        raise ValueError(f"y_val must hold a target for each row of X_val, got {call.y_val!r}.")
+    y, weights = model._encode_validation(call.y_val), call.sample_weight_val
+    with _errors_name("y_val"):
+        check_consistent_length(X, y)
+    if weights is not None:
+        with _errors_name("sample_weight_val"):
+            weights = _check_sample_weight(weights, X)
+    return X, y, weights
 
 
 class Validation:

@@ -272,8 +272,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
     def _encode_validation(self, y):
         y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val", estimator=self)
+        y = y.toarray() if scipy.sparse.issparse(y) else y
         y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
-        multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        multilabel = self._multilabel()
         if multilabel != (y.ndim == 2) or multilabel and y.shape[1] != self.n_outputs_:
             raise ValueError(f"y_val must have the form of y, got the shape {y.shape}.")
         unknown = np.setdiff1d(unique_labels(y), self.classes_)
@@ -308,6 +309,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         else:
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=self._labels(y))
             weights = of_classes[y.ravel()]
+        if not np.isfinite(weights).all():
+            raise ValueError(f"class_weight must hold finite numbers, got {self.class_weight}.")
         return weights if sample_weight is None else sample_weight * weights
 
     def _is_balanced(self):

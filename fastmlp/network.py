@@ -562,8 +562,8 @@ class MLP:
         else:
             grouped = self.plan.groups(batch_size) > 1
             workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
-        self._held, start = None if rule.goal == STEP else self._held, 0
-        while start < len(order) and (start == 0 or step["counted"][0] == 0 or time.perf_counter() < deadline):
+        self._held, start, counted = None if rule.goal == STEP else self._held, 0, workspace.step["counted"]
+        while start < len(order) and (start == 0 or counted[0] == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
             args = (
                 workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,

@@ -204,3 +204,12 @@ def test_grid_search():
     best = clone(model).set_params(**search.best_params_).fit(X, RARE)
     assert state(search.best_estimator_) == state(best)
     assert clone(best).class_weight == best.class_weight
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_no_numbers(bad):
+    """Before anything is trained."""
+    model = make("MLPClassifier", class_weight={0: bad, 1: 1.0, 2: 1.0})
+    with pytest.raises(ValueError, match="class_weight must hold finite numbers"):
+        model.fit(X, LABELS)
+    assert not hasattr(model, "coefs_")

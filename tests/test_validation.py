@@ -349,8 +349,8 @@ def test_what_a_callable_gets(task, warm, inner):
 
     model, y, y_val = of_task(task, random_state=np.random.RandomState(0), warm_start=warm, max_iter=3)
     model.set_params(hidden_layer_sizes=[5], validation_fraction=0.3, early_stopping=inner)
-    if warm:
-        model.fit(X, y, **({} if inner else {"X_val": X_VAL, "y_val": y_val}))
+    if warm:  # where no score decides: those of another scoring are not compared with
+        model.set_params(early_stopping=False).fit(X, y, X_val=X_VAL, y_val=y_val).set_params(early_stopping=inner)
     plain, model = model, copy.deepcopy(model).set_params(scoring=scoring)
     for one in plain, model:
         one.fit(X, y, **({} if inner else {"X_val": X_VAL, "y_val": y_val}))
@@ -684,3 +684,22 @@ def test_conversions(name, routing):
     assert np.isnan(ours.validation_loss_curve_[:3]).all() and len(ours.validation_loss_curve_) == 6
     for one in copy.deepcopy(model), pickle.loads(pickle.dumps(model)):
         assert one.validation_loss_curve_ == model.validation_loss_curve_ and one.best_iter_ == model.best_iter_ > 0
+
+
+@both_estimators
+def test_another_scoring_in_a_warm_start(name):
+    """Its scores are compared with those of its own kind only: the best is one of this fit, and so are the weights."""
+    model = make(name, early_stopping=True, warm_start=True, max_iter=4).fit(X, TARGETS[name])
+    before = len(model.loss_curve_)
+    model.set_params(scoring="loss").fit(X, TARGETS[name])
+    scores = model.validation_scores_[before:]
+    assert len(scores) == 4 and model.best_validation_score_ == max(scores)
+    assert model.best_iter_ == before + 1 + int(np.argmax(scores))
+    again = copy.deepcopy(model).fit(X, TARGETS[name])  # of the same kind: it goes on
+    assert again.best_validation_score_ >= model.best_validation_score_
+
+
+@both_estimators
+def test_targets_without_a_dimension(name):
+    with pytest.raises(ValueError, match="y_val"):
+        make(name).fit(X, TARGETS[name], X_val=X, y_val=1.0)
