@@ -1,11 +1,12 @@
 """scikit-learn's multilayer perceptrons, trained at the speed of the processor's multiply-add units."""
 
+import importlib
 from typing import TYPE_CHECKING
 
-from fastmlp.conversion import SKOPS_TRUSTED, register_onnx
 from fastmlp.network import MLP, precompile
 
 if TYPE_CHECKING:
+    from fastmlp.conversion import SKOPS_TRUSTED, register_onnx
     from fastmlp.display import LossCurveDisplay
     from fastmlp.estimators import MLPClassifier, MLPRegressor
 
@@ -20,17 +21,19 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
+# What comes with scikit-learn, which `MLP` does without, is imported when it is asked for: from where.
+_WITH_SKLEARN = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "LossCurveDisplay": "display",
+    "SKOPS_TRUSTED": "conversion",
+    "register_onnx": "conversion",
+}
+
 
 def __getattr__(name):
-    """What comes with scikit-learn, which `MLP` does without, is imported when it is asked for."""
-    if name in ("MLPClassifier", "MLPRegressor"):
-        from fastmlp import estimators
-
-        return getattr(estimators, name)
-    if name == "LossCurveDisplay":
-        from fastmlp.display import LossCurveDisplay
-
-        return LossCurveDisplay
+    if name in _WITH_SKLEARN:
+        return getattr(importlib.import_module(f"fastmlp.{_WITH_SKLEARN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -534,7 +534,7 @@ class MLP:
     ):  # fmt: skip
         """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs.
 
-        Without an optimizer's `step` the workspace has one of its own; then there is one batch.
+        Without an optimizer's `step` the workspace has one of its own.
         """
         if data.made_for != self._takes or data.sparse is not None and not self.sparse:
             raise ValueError("The data was made for another network.")
