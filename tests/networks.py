@@ -1,6 +1,7 @@
 """What tests of `MLP` share: lists of what is tested, networks and their data, and the twins they are compared with."""
 
 import functools
+import itertools
 
 import naive
 import numpy as np
@@ -49,6 +50,9 @@ OPTIMIZERS |= {
 # (hidden, goal, optimizer): as few as have each of them, for what takes too long for all that there may be
 _LISTS = HIDDEN, GOALS, list(OPTIMIZERS)
 EVERY_ONE = [tuple(names[i % len(names)] for names in _LISTS) for i in range(max(map(len, _LISTS)))]
+
+# each activation with each goal, and the optimizers in turn
+EVERY_TWO = [(*both, _LISTS[2][i % len(OPTIMIZERS)]) for i, both in enumerate(itertools.product(HIDDEN, GOALS))]
 
 hidden_activations = pytest.mark.parametrize("hidden", HIDDEN)
 goals = pytest.mark.parametrize("goal", GOALS)

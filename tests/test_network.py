@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
     EVERY_ONE,
+    EVERY_TWO,
     GOALS,
     HIDDEN,
     LAYOUTS,
@@ -97,9 +98,7 @@ def test_loss_and_gradients(hidden, goal, dtype):
 
 
 @dtypes
-@optimizers
-@goals
-@hidden_activations
+@pytest.mark.parametrize("hidden, goal, optimizer", EVERY_TWO)
 def test_train_epoch(hidden, goal, optimizer, dtype):
     """Four epochs, a short last batch each: the twin's losses, parameters and moments."""
     rng, layer_units, n = np.random.RandomState(2), (7, 21, 6, 3), 43
