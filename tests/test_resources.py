@@ -326,6 +326,21 @@ def test_wishes_within_wishes():
 
 
 @ignore_warnings
+def test_a_prediction_within_another_call(asked_for):
+    """Has the threads that its own model wants, and then that call goes on with its own."""
+    other, found = wide("MLPRegressor", n_jobs=2), []
+
+    def score(model, X, y):
+        asked_for.clear()
+        other.predict(WIDE)
+        found.append(({*asked_for}, _threads.count()))
+        return 0.0
+
+    wide("MLPRegressor", n_jobs=5, early_stopping=True, scoring=score)
+    assert found == [({2}, 5)] * SMALL["max_iter"]
+
+
+@ignore_warnings
 def test_whatever_else_is_set(asked_for, monkeypatch):
     """Limits of others hold for those who wish for none."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
