@@ -39,9 +39,26 @@ MODELS = {
     ),
     "silu with weight decay": (fastmlp.MLPClassifier(activation="silu", weight_decay=0.1, **SMALL), X, LABELS),
     "huber": (fastmlp.MLPRegressor("huber", huber_delta=0.5, solver="sgd", weight_decay=0.1, **SMALL), X, NUMBERS),
-}
+    "all at once": (
+        fastmlp.MLPClassifier(
+            **SMALL | {"hidden_layer_sizes": (4, 3)}, activation=["gelu", "mish"], dropout=[0.2, 0.1], clipnorm=0.5,
+            weight_decay=0.1, label_smoothing=0.1, class_weight={0: 2.0},
+            learning_rate_init=0.02, dtype="float64", n_jobs=2, max_time=1e6,
+        ),
+        X,
+        LABELS,
+    ),
+    "validation loss": (
+        fastmlp.MLPRegressor(
+            **SMALL, loss="quantile", quantile=0.3, solver="sgd", learning_rate="onecycle", learning_rate_init=0.1,
+            early_stopping=True, scoring="loss", warm_start=True,
+        ),
+        X,
+        NUMBERS,
+    ),
+}  # fmt: skip
 # name: the first format whose file has it, if that is not the first of all
-SINCE = {"silu with weight decay": 2, "huber": 2}
+SINCE = dict.fromkeys(["silu with weight decay", "huber", "all at once", "validation loss"], 2)
 
 
 def outputs(model, X):
