@@ -15,6 +15,12 @@ from fastmlp.optimizers import SGD, Adam
 
 HIDDEN, GOALS = list(activations.HIDDEN), list(losses.LOSSES)  # a goal is a loss, or an output for that which fits it
 
+
+def steady(t):
+    """A learning rate that changes from batch to batch in name only: then momentum is PyTorch's."""
+    return 1.0
+
+
 # name: (ours, its twin), of equal parameters
 OPTIMIZERS = {
     "adam": (
@@ -39,8 +45,16 @@ OPTIMIZERS = {
     ),
 }
 OPTIMIZERS |= {
+    f"{name}, PyTorch's": (
+        functools.partial(OPTIMIZERS[name][0], lr_schedule=steady),
+        functools.partial(OPTIMIZERS[name][1], of_gradients=True),
+    )
+    for name in ("momentum", "nesterov")
+}
+OPTIMIZERS |= {
     f"{name}, decayed": tuple(functools.partial(make, weight_decay=0.8) for make in OPTIMIZERS[name])
-    for name in ("adam", "sgd", "momentum", "nesterov")
+    for name in list(OPTIMIZERS)
+    if name != "adam, other constants"
 }
 OPTIMIZERS |= {
     f"{name}, clipped": tuple(functools.partial(make, clipnorm=0.3) for make in OPTIMIZERS[name])
