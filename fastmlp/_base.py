@@ -322,8 +322,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         with np.errstate(**TOO_LARGE_IS_INFINITE):
             X, y = self._validate_input(call.X, call.y, call.incremental, reset=first_pass)
         sparse = scipy.sparse.issparse(X)
-        sample_weight = None if call.sample_weight is None else _check_sample_weight(call.sample_weight, X)
-        sample_weight = self._weigh_classes(y, sample_weight)
+        if call.sample_weight is not None:
+            call.sample_weight = _check_sample_weight(call.sample_weight, X)
+        sample_weight = self._weigh_classes(y, call.sample_weight)
         self.n_outputs_ = self._count_outputs(y)
         self._random_state = check_random_state(self.random_state)
 
@@ -351,7 +352,10 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _fit_stochastic(self, X, y, sample_weight, history, call):
         """Train epoch by epoch. Returns why it ended."""
         if call.incremental and hasattr(self, "_optimizer"):
-            self._optimizer = self._optimizer.copy_for(self._network)  # a copy: this fit may yet fail
+            changes = {"weight_decay": self.weight_decay, "clipnorm": self.clipnorm}
+            if self._drops() and self._optimizer.seed == 0:  # it has begun to
+                changes["seed"] = self._draw_seed()
+            self._optimizer = self._optimizer.copy_for(self._network, **changes)  # a copy: this fit may yet fail
         else:
             self._optimizer = self._make_optimizer()
         why = self._train(X, y, sample_weight, history, call)
@@ -455,6 +459,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             "validation_scores_": history.validation_scores,
             "best_validation_score_": history.best_validation_score,
             "best_iter_": history.best_iter,
+            "_scoring": self.scoring if self.early_stopping else getattr(self, "_scoring", None),
         }
         if history.loss_curve:
             learnt["loss_"] = history.loss_curve[-1]
@@ -462,14 +467,18 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         learnt["coefs_"], learnt["intercepts_"] = network.panels.unpack(kept)
         if self.early_stopping:
             learnt["_best_coefs"], learnt["_best_intercepts"] = learnt["coefs_"], learnt["intercepts_"]
-            if self.scoring is not None:
-                learnt["_scoring"] = self.scoring
         return learnt
+
+    def _drops(self):
+        return bool(np.any(np.asarray(self.dropout) > 0))
+
+    def _draw_seed(self):
+        return int(self._random_state.randint(1, 2**31 - 1))
 
     def _make_optimizer(self):
         own = {"weight_decay": self.weight_decay, "clipnorm": self.clipnorm, "max_iter": self.max_iter}
-        if np.any(np.asarray(self.dropout) > 0):
-            own["seed"] = int(self._random_state.randint(2**31 - 1))
+        if self._drops():
+            own["seed"] = self._draw_seed()
         if self.solver == "adam":
             if self.learning_rate not in list(ONLY_SGD):  # which scikit-learn ignores here
                 own["lr_schedule"] = self.learning_rate
@@ -477,11 +486,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         numbers = self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t
         return SGD(self._network, *numbers, **own)
 
-    def _train(self, X, y, sample_weight, history, call):
-        """Train the network; with early stopping on a part of the rows, found by their numbers, without copying X."""
+    def _split(self, X, y, sample_weight, call):
+        """Numbers of the rows to train on, and validation rows: those of the call, or a part for early stopping."""
         rows, validation = np.arange(X.shape[0], dtype=np.int64), None
         if call.X_val is not None:
-            validation = Validation(self, *check_validation(self, call))
+            X_val, y_val, weights = check_validation(self, call)
+            validation = Validation(self, X_val, y_val, weights, sample_weight=weights)
         elif self.early_stopping:
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
             rows, validation_rows = train_test_split(
@@ -491,7 +501,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
                 )
-            validation = Validation(self, X, y, sample_weight, validation_rows)
+            validation = Validation(self, X, y, sample_weight, validation_rows, call.sample_weight)
+        return rows, validation
+
+    def _train(self, X, y, sample_weight, history, call):
+        """Train the network. Returns why it ended."""
+        rows, validation = self._split(X, y, sample_weight, call)
         if validation is not None:
             history.validation_losses = history.validation_losses or [math.nan] * len(history.loss_curve)
             history.validation_scores = history.validation_scores or []
@@ -506,7 +521,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 )
             batch_size = min(int(self.batch_size), n_samples)
         network, tasks = self._network, call.tasks
-        return train(
+        why = train(
             network,
             network.data(X, self._network_targets(y), sample_weight),
             self._optimizer,
@@ -526,6 +541,9 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             before_epoch=None if tasks is None else tasks.epoch_begins,
             after_epoch=None if tasks is None else lambda: tasks.epoch_ends(lambda: self._learnt(history, network)),
         )
+        if self.early_stopping and self.scoring is not None and history.best_iter is None and why != "interrupted":
+            raise ValueError(f"No score by scoring={self.scoring!r} was a number: no epoch is the best.")
+        return why
 
     def _dtypes(self):
         """What X is converted to: its own dtype if that is one of these, else the first."""
@@ -547,8 +565,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            The input data. float32 and float64 are read in place, anything else is converted to float64. Of a sparse
-            matrix, CSR or CSC, only the nonzeros are touched; CSC is converted to CSR.
+            The input data. float32 and float64 are read in place, unless `dtype` says otherwise; anything else is
+            converted. Of a sparse matrix, CSR or CSC, only the nonzeros are touched; CSC is converted to CSR.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The target values: class labels in classification, real numbers in regression.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -556,7 +574,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         X_val : array-like or sparse matrix of shape (n_validation, n_features), default=None
             Rows that are not trained on, for 'adam' and 'sgd': loss and score on them are kept after each epoch. With
             early stopping they are what decides, and no part of X is set aside. In a pipeline that is given
-            `transform_input=["X_val"]` they are transformed as X is.
+            `transform_input=["X_val"]` they are transformed as X is. A warm start compares with the best score so far,
+            and so wants the same rows again.
         y_val : array-like of shape (n_validation,) or (n_validation, n_outputs), default=None
             Their targets.
         sample_weight_val : array-like of shape (n_validation,), default=None

@@ -31,6 +31,8 @@ def _for_each_layer(constraint):
     return [constraint, _OneEach(constraint)]
 
 
+_NUMBERS = Options(np.dtype, {np.dtype(np.float32), np.dtype(np.float64)})
+
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": _for_each_layer(StrOptions(set(HIDDEN))),
@@ -59,7 +61,7 @@ CONSTRAINTS = {
     "dropout": _for_each_layer(Interval(Real, 0, 1, closed="left")),
     "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
     "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
-    "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+    "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), _NUMBERS, None],
     "max_time": [Interval(Real, 0, None, closed="neither"), None],
     "n_jobs": [Interval(Integral, 1, None, closed="left"), Interval(Integral, None, -1, closed="right"), None],
 }

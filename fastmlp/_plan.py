@@ -206,12 +206,13 @@ class Plan:
         copied = not readable or self.layer_units[1] <= FEW or grouped
         return 0 if copied else self.layer_units[0] // self.panels.panel * self.panels.panel
 
-    def passes(self, sparse, by_layers, goal, clipped):
+    def passes(self, sparse, by_layers, goal, clipped, put_out):
         """The order of the passes over a batch: (kernel, layer)."""
         weights = [(passes.sparse_weights_pass if sparse else passes.weights_pass, 0)]
         if clipped:
             gradient = passes.sparse_gradient_pass if sparse else passes.gradient_pass
             weights = [(gradient, 0), (passes.clip_pass, 0), (passes.step_pass, 0)]
+        weights = [(passes.outputs_pass, 0)] * put_out + weights
         if not by_layers:
             return [(passes.sparse_rows_pass if sparse else passes.rows_pass, 0), *weights]
         first = [(passes.sort_pass, 0), (passes.sparse_forward_pass, 1)]
@@ -226,7 +227,8 @@ class Plan:
         of_activations = [(f.activate, f.activate_and_keep, f.normalize) for f in [*HIDDEN.values(), *OUTPUTS.values()]]
         kernels = [kernel for some in of_activations for kernel in some if kernel is not None]
         kernels += [drop, *(row.kernel for row in [*LOSSES.values(), *RULES.values()])]
-        orders = [self.passes(sparse, *choices) for choices in itertools.product((False, True), [STEP], (False, True))]
+        choices = itertools.product((False, True), [STEP], (False, True), [True])
+        orders = [self.passes(sparse, *choice) for choice in choices]
         return kernels + [kernel for order in orders for kernel, _ in order]
 
     # ---- workspaces ----
@@ -282,7 +284,7 @@ class Plan:
             nonzeros = np.zeros(1, NONZEROS.dtype)
             records["nonzeros"] = nonzeros.ctypes.data
         arrays = [places, *(value for value in fields.values() if isinstance(value, np.ndarray))]
-        job = {name: records[name] for name in ("team", "step", "checked", "not_finite")}
+        job = {name: records[name] for name in ("team", "step", "checked", "not_finite", "out")}
         return Workspace(words, job, layers, A, arrays, links, nonzeros if sparse else None)
 
     def workspace_to_predict(self, height, threads, sparse, dtype):
@@ -298,7 +300,7 @@ class Plan:
         kernels = {"work": take_part}
         return self._workspace(ROWS, threads, False, order, layers, values, links, kernels, batch_size=1)
 
-    def workspace_to_train(self, batch_size, threads, sparse, rule, clipped, loss, loss_parameter, dtype):
+    def workspace_to_train(self, batch_size, threads, sparse, rule, clipped, put_out, loss, loss_parameter, dtype):
         """For threads that take so many rows at a time together; the kernels are those for X of this dtype."""
         panels, height = self.panels, pad(batch_size, ROWS)
         groups, by_layers = self.groups(batch_size), self.by_layers(batch_size)
@@ -311,8 +313,9 @@ class Plan:
         items, shares = self.shares(threads, by_layers and not sparse, costs, batch_size >= _BY_ROWS)
         number = np.finfo(panels.dtype)
         loss_parameter = max(loss_parameter, number.tiny) if loss.parameter else number.eps
+        order = self.passes(sparse, by_layers, rule.goal, clipped, put_out)
         return self._workspace(
-            height, threads, sparse, self.passes(sparse, by_layers, rule.goal, clipped), layers, values, links, kernels,
+            height, threads, sparse, order, layers, values, links, kernels,
             batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
             loss_parameter=loss_parameter, loss_divisor=self.layer_units[-1] if loss.mean else 1,
             D=zeros(deltas, panels.dtype), scratch=zeros(threads * CHUNK * panels.panel, panels.dtype),

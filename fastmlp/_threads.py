@@ -1,6 +1,5 @@
 """How many threads a call may use, and the team of them that this process keeps. It knows nothing of networks."""
 
-import contextlib
 import ctypes
 import functools
 import math
@@ -43,23 +42,30 @@ def wished():
 
 def threads_of(n_jobs):
     """How many threads that are, by joblib's convention: -1 is all cores, -2 all but one."""
-    if n_jobs < 0:
-        from joblib import cpu_count  # which scikit-learn brings; MLP does without
-
-        n_jobs += 1 + cpu_count()
-    return min(max(1, n_jobs), most())
+    return min(max(1, n_jobs if n_jobs > 0 else _cores() + 1 + n_jobs), most())
 
 
-@contextlib.contextmanager
-def use(n_jobs):
-    """Within, use so many threads, by joblib's convention: -1 is all cores, -2 all but one. None: as `count` has it."""
-    before = wished()
-    if n_jobs is not None:
-        _wish.threads = threads_of(n_jobs)
-    try:
-        yield
-    finally:
-        _wish.threads = before
+@functools.cache
+def _cores():
+    """How many this process may use, as joblib counts them, which scikit-learn brings; `MLP` does without."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+class use:
+    """Within, use so many threads, as `threads_of` has it. None: as `count` has it."""
+
+    def __init__(self, n_jobs):
+        self._threads = None if n_jobs is None else threads_of(n_jobs)
+
+    def __enter__(self):
+        self._before = wished()
+        if self._threads is not None:
+            _wish.threads = self._threads
+
+    def __exit__(self, *_):
+        _wish.threads = self._before
 
 
 def most():

@@ -18,7 +18,7 @@ OWN_PARAMETERS = {
 _IN_SKLEARN = {"activation": ["identity", "logistic", "tanh", "relu"], "loss": ["squared_error", "poisson"]}
 _SCHEDULES_IN_SKLEARN = "constant", "invscaling", "adaptive"
 # Attributes that scikit-learn's do not have, or None.
-OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_"
+OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_", "_scoring"
 
 # ---- scikit-learn -----------------------------------------------------------------------------------------------
 
@@ -45,9 +45,10 @@ def to_sklearn(model):
         theirs.learning_rate = "constant"
     if hasattr(model, "_optimizer"):
         ours = model._optimizer
-        optimizer = {Adam: AdamOptimizer, SGD: SGDOptimizer}[type(ours)](
-            theirs.coefs_ + theirs.intercepts_, **{name: getattr(ours, name) for name in ours.parameters}
-        )
+        numbers = {name: getattr(ours, name) for name in ours.parameters}
+        if ours.schedule.by_batches:  # theirs goes on at the last rate
+            numbers |= {"lr_schedule": "constant"} if "lr_schedule" in numbers else {"learning_rate_init": ours.rate}
+        optimizer = {Adam: AdamOptimizer, SGD: SGDOptimizer}[type(ours)](theirs.coefs_ + theirs.intercepts_, **numbers)
         optimizer.learning_rate = ours.learning_rate
         for name in ours.progress + ours.moments:
             # without momentum ours has no velocities, and those of theirs do not count
@@ -76,13 +77,15 @@ def from_sklearn(cls, theirs):
 
 # ---- skops ------------------------------------------------------------------------------------------------------
 
-# The types that a saved estimator is made of and that skops does not know:
+# The types that a saved estimator is made of and that skops does not know; the last two are those of 0.1.0:
 # `skops.io.load(file, trusted=fastmlp.SKOPS_TRUSTED)`.
 SKOPS_TRUSTED = [
     "fastmlp.estimators.MLPClassifier",
     "fastmlp.estimators.MLPRegressor",
     "fastmlp.optimizers.Adam",
     "fastmlp.optimizers.SGD",
+    "fastmlp.training.Adam",
+    "fastmlp.training.SGD",
 ]
 
 # ---- ONNX -------------------------------------------------------------------------------------------------------

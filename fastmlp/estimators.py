@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp._data import TARGETS
+from fastmlp._validation import errors_name
 from fastmlp.compiled.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         are for both, and change the rate from batch to batch over `max_iter` epochs: half a cosine down to 0; up to
         `learning_rate_init` and down again (Smith, 2018; PyTorch's OneCycleLR); up and down four times (RealMLP); down
         in the second half. A callable gets t, which goes from 0 to 1, and returns what `learning_rate_init` is
-        multiplied by; to pickle the model it must be a function of a module.
+        multiplied by; to pickle the model it must be a function of a module. `partial_fit` counts as an epoch, and
+        after `max_iter` of them the rate stays where the schedule ends: at 0 for most.
     learning_rate_init : float, default=0.001
         The initial learning rate; with a schedule, what its factors multiply.
     power_t : float, default=0.5
@@ -100,14 +102,16 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         each row, in [0, 1); the others are multiplied by 1 / (1 - dropout) (Srivastava et al., 2014). Predictions and
         validation rows have all units.
     clipnorm : float, default=None
-        For 'adam' and 'sgd': what the norm of the whole gradient, L2 penalty included, may be; a longer one is made as
-        short before the step. None clips nothing.
+        For 'adam' and 'sgd': the largest norm of the whole gradient, L2 penalty included; a larger one is scaled down
+        to it before the step. None clips nothing.
     scoring : str or callable, default=None
-        What is measured on validation rows, the higher the better: None is `score`, "loss" minus the validation loss,
-        else the name of a scorer of scikit-learn or `scorer(model, X, y)`.
+        What is measured on validation rows, the higher the better: None is `score`, "loss" is minus the validation
+        loss, else the name of a scorer of scikit-learn or `scorer(model, X, y)`, which also gets `sample_weight=` where
+        there are sample weights. Without validation rows nothing is measured.
     dtype : {'float32', 'float64'}, default=None
         What `X` is converted to, in fit and in predictions, and so what is computed in. None: float32 if `X` is, else
-        float64. float32 takes half the time, and memory for a copy of `X`.
+        float64. float32 takes half the time, and memory for a copy of `X`. `partial_fit` and a warm start keep the
+        dtype that the weights have.
     max_time : float, default=None
         Seconds, compilation included, after which a fit ends between two batches, or iterations of 'lbfgs'. One is done
         in any case.
@@ -116,7 +120,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         `OMP_NUM_THREADS`, Numba, threadpoolctl and the container allow.
     class_weight : dict, list of dict or 'balanced', default=None
         What sample weights of the rows of a class are multiplied by; 'balanced' is n_samples / (n_classes * rows of the
-        class). Of several labels a list of dicts, one for each. `partial_fit` refuses 'balanced'.
+        class). Of several labels a list of dicts, one for each. `partial_fit` refuses 'balanced'. Rows that early
+        stopping sets aside are weighed like the others, but not for a scorer.
     label_smoothing : float, default=0.0
         The part e in [0, 1) of each target that is spread over all K classes: (1 - e) y + e / K; with two classes, or
         several labels, over the two of each output.
@@ -136,8 +141,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     loss_curve_ : list of float
         Loss of each epoch, L2 penalty included, at the weights before each batch.
     validation_loss_curve_ : list of float or None
-        Loss on the validation rows after each epoch, without the penalty; NaN for epochs that had none. None without
-        early stopping and `X_val`.
+        Loss on the validation rows after each epoch, without the penalty, of smoothed targets if they are; NaN for
+        epochs that had no such rows. None without early stopping and `X_val`.
     validation_scores_ : list of float or None
         What `scoring` says of them after each epoch that had some, by default the accuracy.
     best_validation_score_ : float or None
@@ -277,7 +282,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         multilabel = self._multilabel()
         if multilabel != (y.ndim == 2) or multilabel and y.shape[1] != self.n_outputs_:
             raise ValueError(f"y_val must have the form of y, got the shape {y.shape}.")
-        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        with errors_name("y_val"):
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
         if len(unknown):
             raise ValueError(f"y_val has classes that y has not: {unknown}. y has {self.classes_}.")
         return self._encode(y)
@@ -294,9 +300,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         if smoothing == 0:
             return y
         if y.ndim == 1:
-            return (
-                np.where(np.arange(self.n_outputs_) == y[:, np.newaxis], 1 - smoothing, 0) + smoothing / self.n_outputs_
-            )
+            targets = np.full((len(y), self.n_outputs_), smoothing / self.n_outputs_, self._network.dtype)
+            targets[np.arange(len(y)), y] += 1 - smoothing
+            return targets
         return y * (1 - smoothing) + smoothing / 2
 
     def _weigh_classes(self, y, sample_weight):
@@ -409,6 +415,9 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
     ) -> Self:
         """Update the model with a single pass over the given data.
+
+        Learning rate, schedule, momentum and the rest of the solver stay those of the first call, as in scikit-learn;
+        other parameters count as they are now. Callbacks are not called.
 
         Parameters
         ----------
@@ -643,6 +652,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Update the model with a single pass over the given data; with 'lbfgs', as in scikit-learn, with a whole fit.
+
+        Learning rate, schedule, momentum and the rest of the solver stay those of the first call, as in scikit-learn;
+        other parameters count as they are now. Callbacks are not called.
 
         Parameters
         ----------

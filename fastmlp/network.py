@@ -436,7 +436,7 @@ class MLP:
         n, m = self.panels.shapes[0]
         return self.panels.work - n * m + len(X.values) * m // max(1, X.shape[0])
 
-    def loss(self, data, alpha=0.0, order=None):
+    def loss(self, data, alpha=0.0, order=None, out=None):
         """Loss of all rows together: their weighted mean (for squared error over outputs too) + alpha/2 |W|^2 / S.
 
         S is the number of rows, or the sum of their weights: scikit-learn's loss at these parameters.
@@ -449,6 +449,8 @@ class MLP:
             Weight of the L2 penalty.
         order : ndarray of int64, optional
             Numbers of the rows to use. All of them if absent.
+        out : ndarray of shape (rows used, layer_units[-1]), optional
+            Of the network's dtype and in C order: where their outputs are written to, which are those of `predict`.
 
         Returns
         -------
@@ -457,7 +459,11 @@ class MLP:
         order = _order(data) if order is None else order
         batch_size = _batch_size(_LOSS_ROWS, order)
         rates = np.zeros(-(-len(order) // batch_size))
-        return self._epoch(data, order, batch_size, RULES["loss"], alpha=alpha, rates=rates)
+        if out is not None:
+            shape = len(order), self.layer_units[-1]
+            if (out.shape, out.dtype) != (shape, self.dtype) or not out.flags.c_contiguous or not out.flags.writeable:
+                raise ValueError(f"out must be an array of shape {shape} and {self.dtype} in C order.")
+        return self._epoch(data, order, batch_size, RULES["loss"], alpha=alpha, rates=rates, out=out)
 
     def gradients(self, data, alpha=0.0, out=None):
         """Loss of all rows together, and its gradients: (A_{i-1}' delta_i + alpha W_i) / S, sum of delta_i / S.
@@ -530,7 +536,7 @@ class MLP:
 
     def _epoch(
         self, data, order, batch_size, rule, *, alpha, step=None, rates=_NO_RATE, moments=None, others=(),
-        deadline=np.inf,
+        deadline=np.inf, out=None,
     ):  # fmt: skip
         """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs.
 
@@ -544,7 +550,8 @@ class MLP:
             work += _SPARSE_STEP * self.panels.work
         threads = _threads.count() if work > _TRAIN_IN_PARALLEL else 1
         clipped = step is not None and bool(step["clipnorm"][0] > 0)
-        key = batch_size, threads, sparse, rule, clipped, self.loss_function, self.loss_parameter, data.X.dtype
+        loss = self.loss_function, self.loss_parameter
+        key = batch_size, threads, sparse, rule, clipped, out is not None, *loss, data.X.dtype
         spare = "train" if rule.goal == STEP else "measure"
         workspace = self._take(spare, self.plan.workspace_to_train, *key)
         workspace.job["team"][0] = _threads.team_for(threads)
@@ -553,6 +560,8 @@ class MLP:
         elif workspace.step is None:
             workspace.name_step(np.zeros(1, STEP_RECORD.dtype))
         workspace.step["alpha"] = alpha
+        if out is not None:
+            workspace.job["out"][0] = out.ctypes.data
         first, second = (self._parameters[:0],) * 2 if moments is None else moments
         if sparse:
             ends = nonzeros_before(data.sparse, order)

@@ -1,5 +1,6 @@
 """Adam and SGD: the numbers of a step, the moments, and how they are kept. The rules stand in `compiled.updates`."""
 
+import operator
 import types
 
 import numpy as np
@@ -24,7 +25,7 @@ class _Optimizer:
             raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
         if clipnorm is not None and not 0 < clipnorm < np.inf:
             raise ValueError(f"clipnorm must be a number > 0, got {clipnorm}.")
-        if not 0 <= seed < 2**63:
+        if not 0 <= operator.index(seed) < 2**63:
             raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed}.")
         self._panels, self.schedule, self.weight_decay = network.panels, schedule, weight_decay
         self.clipnorm, self.seed = clipnorm, seed
@@ -96,8 +97,8 @@ class _Optimizer:
         """Weights, then biases, of a flat array like the parameters."""
         return sum(self._panels.unpack(flat), []) if flat.size else []
 
-    def copy_for(self, network):
-        """A copy that can train this network, of the same layers but perhaps of another dtype.
+    def copy_for(self, network, **changes):
+        """A copy that can train this network, of the same layers but perhaps of another dtype; with changed parameters.
 
         Raises
         ------
@@ -108,7 +109,7 @@ class _Optimizer:
             raise ValueError(
                 f"The optimizer was made for weights of the shapes {self._panels.shapes}, not {network.panels.shapes}."
             )
-        return self.from_state(network, self.__getstate__())
+        return self.from_state(network, self.__getstate__() | changes)
 
     def epoch_ends(self, t):
         """Tell the schedule; t is the number of samples seen."""

@@ -1,5 +1,7 @@
 """to_sklearn and from_sklearn: the numbers stay, and training goes on where it was."""
 
+import pickle
+
 import numpy as np
 import pytest
 import sklearn.neural_network
@@ -151,3 +153,37 @@ def test_another_kind_is_refused():
     for wrong in sklearn.neural_network.MLPRegressor(), fastmlp.MLPClassifier(), None:
         with pytest.raises(TypeError, match="MLPClassifier.from_sklearn takes scikit-learn's MLPClassifier, got"):
             fastmlp.MLPClassifier.from_sklearn(wrong)
+
+
+SCHEDULES = ["cosine", "onecycle", "coslog4", "flat_cos"]
+STEPS = {"adam": {}, "nesterov": {"solver": "sgd"}, "momentum": {"solver": "sgd", "nesterovs_momentum": False}}
+
+
+@pytest.mark.parametrize("solver", STEPS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@both_estimators
+def test_schedules_that_scikit_learn_does_not_have(name, schedule, solver):
+    """It goes on at the rate of the last batch, with the same velocity; so does what comes back, step by step."""
+    parameters = {"learning_rate": schedule, "learning_rate_init": 0.05, "max_iter": 6} | STEPS[solver]
+    model = make(name, **parameters)
+    first = {"classes": [0, 1, 2]} if name == "MLPClassifier" else {}
+    for _ in range(2):
+        model.partial_fit(X, TARGETS[name], **first)
+    theirs, rate = model.to_sklearn(), model._optimizer.schedule.learning_rate
+    back = type(model).from_sklearn(theirs)
+    by_hand = make(name, **parameters | {"learning_rate": "constant", "learning_rate_init": rate})
+    assert theirs.learning_rate == "constant" and pickle.loads(pickle.dumps(theirs))
+    for one in theirs, back:
+        one.partial_fit(X, TARGETS[name])
+    np.testing.assert_allclose(outputs(theirs), outputs(back), rtol=0, atol=1e-9)
+    if solver == "adam":
+        assert by_hand.learning_rate_init == theirs._optimizer.learning_rate_init == rate
+    else:
+        assert theirs._optimizer.learning_rate == rate
+
+
+def test_functions_stay_here():
+    """Neither scoring nor a learning rate of ours goes along: what is saved needs scikit-learn alone."""
+    model = make("MLPClassifier", learning_rate=lambda t: 1 - t / 2, scoring=lambda *_: 0.5, early_stopping=True)
+    theirs = model.fit(X, TARGETS["MLPClassifier"]).to_sklearn()
+    assert b"fastmlp" not in pickle.dumps(theirs)

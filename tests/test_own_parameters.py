@@ -141,7 +141,7 @@ def by_steps(model, rows, Y, output):
     own = {name: getattr(model, name) for name in ("weight_decay", "clipnorm", "max_iter", "learning_rate_init")}
     own["lr_schedule"] = model.learning_rate
     if np.any(model.dropout):
-        own["seed"] = random_state.randint(2**31 - 1)
+        own["seed"] = random_state.randint(1, 2**31 - 1)
     optimizer = Adam(network, **own) if model.solver == "adam" else SGD(network, **own)
     data, order = network.data(rows, Y), np.arange(len(rows))
     curve = []
@@ -700,3 +700,21 @@ def test_scikit_learns_checks_of_estimators(estimator, check):
         for category in FutureWarning, ConvergenceWarning, UserWarning:
             warnings.simplefilter("ignore", category)
         check(estimator)
+
+
+@both_estimators
+def test_own_numbers_of_steps_count_in_later_calls(name):
+    """clipnorm, weight_decay and dropout are those of each partial_fit; scikit-learn's are those of the first."""
+    first = {"classes": [0, 1, 2]} if name == "MLPClassifier" else {}
+    model = make(name).partial_fit(X, TARGETS[name], **first)
+    same = copy.deepcopy(model).set_params(learning_rate_init=0.5).partial_fit(X, TARGETS[name])
+    plain = copy.deepcopy(model).partial_fit(X, TARGETS[name])
+    assert bits(same) == bits(plain)
+    for changes in {"clipnorm": 1e-3}, {"weight_decay": 5.0}, {"dropout": 0.5}:
+        assert bits(copy.deepcopy(model).set_params(**changes).partial_fit(X, TARGETS[name])) != bits(plain), changes
+    seeds = set()
+    for random_state in 1, 2:
+        later = copy.deepcopy(model).set_params(dropout=0.5, random_state=random_state).partial_fit(X, TARGETS[name])
+        seeds.add(later._optimizer.seed)
+        assert later.partial_fit(X, TARGETS[name])._optimizer.seed in seeds
+    assert len(seeds) == 2 and 0 not in seeds

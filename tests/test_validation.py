@@ -697,9 +697,57 @@ def test_another_scoring_in_a_warm_start(name):
     assert model.best_iter_ == before + 1 + int(np.argmax(scores))
     again = copy.deepcopy(model).fit(X, TARGETS[name])  # of the same kind: it goes on
     assert again.best_validation_score_ >= model.best_validation_score_
+    before = len(again.loss_curve_)
+    again.set_params(scoring=None).fit(X, TARGETS[name])  # and back, twice
+    scores = again.validation_scores_[before:]
+    assert again.best_validation_score_ == max(scores) and again.best_iter_ > before
+    best = again.best_validation_score_
+    assert again.fit(X, TARGETS[name]).best_validation_score_ >= best
 
 
 @both_estimators
 def test_targets_without_a_dimension(name):
     with pytest.raises(ValueError, match="y_val"):
         make(name).fit(X, TARGETS[name], X_val=X, y_val=1.0)
+
+
+@both_estimators
+def test_scores_that_are_no_numbers(name):
+    """There is no best epoch then: ValueError, and the model is as it was."""
+    model, twin = (make(name).fit(X, TARGETS[name]) for _ in range(2))
+    for one in model, twin:
+        one.set_params(early_stopping=True, scoring=not_a_number)
+    with pytest.raises(ValueError, match="No score by scoring=.* was a number"):
+        model.fit(X, TARGETS[name])
+    assert state(model) == state(twin)
+
+
+def not_a_number(model, X, y):
+    return math.nan
+
+
+def test_one_row_has_no_r2():
+    y = TARGETS["MLPRegressor"]
+    for parameters in {}, {"early_stopping": True}:
+        with pytest.raises(ValueError, match="X_val must have 2 rows or more for R2"):
+            make("MLPRegressor", **parameters).fit(X, y, X_val=X[:1], y_val=y[:1])
+    make("MLPRegressor", scoring="loss").fit(X, y, X_val=X[:1], y_val=y[:1])
+    make("MLPClassifier").fit(X, TARGETS["MLPClassifier"], X_val=X[:1], y_val=TARGETS["MLPClassifier"][:1])
+
+
+def test_scorers_get_no_class_weights():
+    """A scorer of three arguments does where there are no sample weights."""
+    y, seen = TARGETS["MLPClassifier"], []
+
+    def scoring(model, rows, targets):
+        seen.append(len(rows))
+        return model.score(rows, targets)
+
+    for rows in {}, {"X_val": X[:5], "y_val": y[:5]}:
+        make("MLPClassifier", class_weight="balanced", early_stopping=True, scoring=scoring).fit(X, y, **rows)
+    assert seen == [3, 3, 3, 5, 5, 5]
+
+
+def test_targets_of_another_kind_are_named():
+    with pytest.raises(ValueError, match="y_val: Unknown label type"):
+        make("MLPClassifier").fit(X, TARGETS["MLPClassifier"], X_val=X, y_val=X[:, 0])

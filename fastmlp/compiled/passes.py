@@ -100,7 +100,8 @@ def open_batch(job, start, batch):
     if start > job.first_row:
         close_batch(job, start - job.batch_size)
     weight = sum_sample_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
-    step.scale, step.rate, step.clip = 1 / weight if weight != 0 else 0.0, job.rates[job.batch], 1.0
+    step.weight, step.scale = weight, 1 / weight if weight != 0 else 0.0
+    step.rate, step.clip = job.rates[job.batch], 1.0
     job.batch += 1
     step.keep = 1 - step.rate * step.weight_decay
     if step.corrected != 0 and weight != 0:
@@ -110,7 +111,7 @@ def open_batch(job, start, batch):
 
 @inlined
 def note_loss(job, batch):
-    """In the last pass of a batch: the sum of its losses. It counts as seen: those who drop units read that earlier."""
+    """In the last pass of a batch: the sum of its losses. `batches` rises here, as dropout reads it in earlier ones."""
     loss = 0.0
     for tile in range(0, batch, ROWS):
         loss += job.losses[tile]
@@ -129,9 +130,12 @@ def close_batch(job, start):
     loss = step.batch_loss / job.loss_divisor
     for j in range(job.item_count):
         squares += job.squares[j]
-    if step.scale != 0 and job.goal == LOSS:
-        step.loss += loss + 0.5 * step.alpha * squares * (step.counted == 0)
-        step.counted += 1 / step.scale
+    if job.goal == LOSS:
+        if step.scale != 0 and step.penalized == 0:
+            step.loss += 0.5 * step.alpha * squares
+            step.penalized = 1
+        step.loss += loss
+        step.counted += step.weight
     elif step.scale != 0:
         step.loss += (loss + 0.5 * step.alpha * squares) * step.scale * batch
         step.counted += batch
@@ -203,6 +207,14 @@ def backward_pass(job, i, p, start, batch, X):
     else:
         first, last = rows_of(p, job, batch)
         backward_panels(job, i, 0, n, first, last, scratch)
+
+
+@kernel
+def outputs_pass(job, i, p, start, batch, X):
+    """Where they are asked for beside the loss: the outputs of thread p's rows, to their places in the order."""
+    first, last = rows_of(p, job, batch)
+    if first < batch:
+        put_out(job, start + first, min(last, batch) - first, first)
 
 
 # ---- weights ----------------------------------------------------------------------------------------------------
@@ -332,10 +344,10 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
             lowest, highest = min(lowest, row), max(highest, row)
         if not 0 <= lowest <= highest < rows:
             raise IndexError("order names a row that the data does not have.")
-        step.loss = step.counted = 0
-        weighty = 0
-        for start in range(0, n, batch_size):
-            last = min(n, start + batch_size)
+        step.loss = step.counted = step.penalized = 0
+        weighty, together = 0, n if job.goal == LOSS else batch_size
+        for start in range(0, n, together):
+            last = min(n, start + together)
             if weigh_nothing(sample_weights, stride, order, start, last):
                 continue
             if sum_sample_weights(sample_weights, stride, order, start, last) == 0:
@@ -359,7 +371,7 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
         began = ticks()
         end(job)
         lose(job, job.team, ticks() - began, 0, ticks())
-    return step.loss / step.counted if step.counted > 0 else 0.0
+    return step.loss / step.counted if step.counted != 0 else 0.0
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------

@@ -85,10 +85,12 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "steps": FLOAT,  # done so far
         "batches": INT,  # seen so far
         "seed": INT,  # of random numbers
-        "scale": FLOAT,  # 1 / sum of the batch's sample weights; 0: there is no step
+        "weight": FLOAT,  # the sum of the batch's sample weights
+        "scale": FLOAT,  # 1 / weight; 0: there is no step
         "loss": FLOAT,  # sum over batches of loss * rows, or of the rows' losses
         "batch_loss": FLOAT,
         "counted": FLOAT,  # their rows, or what those weigh; batches that weigh nothing are left out
+        "penalized": FLOAT,  # whether the penalty is in a loss that is the rows' alone
     },
 )
 PASS = Record(  # over a batch, see `passes`

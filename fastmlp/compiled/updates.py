@@ -82,7 +82,7 @@ def step_item(job, item, G, g):
 def measure_item(job, item, o):
     """gradient_squares[place] = the sum of the squares of dW, or db, of a work item, whose parameters are in P from o.
 
-    Numbers that pad it are 0 in G; no other parameter does.
+    The padding has the gradient 0, and adds nothing.
     """
     step, layer, panel, width = job.step, job.layers[item.layer], VECS * lanes(job), lanes(job)
     P, G, scale, alpha = job.P, job.G, number(job, step.scale), number(job, step.alpha)
