@@ -561,7 +561,7 @@ def test_types_of_numpy(name, given):
     """They stay as they are, in clones too."""
     model = clone(make(name, dtype=given)).fit(X, TARGETS[name])
     assert model.dtype == given and learnt_in(model) == {np.dtype(given).name}
-    assert same_but("dtype", model, make(name, dtype=given.__name__).fit(X, TARGETS[name]))
+    assert same_but("dtype", model, make(name, dtype=np.dtype(given).name).fit(X, TARGETS[name]))
     one = pickle.loads(pickle.dumps(model))
     assert one.dtype == given and state(one) == state(model) and bits(one) == bits(model)
 
