@@ -526,12 +526,14 @@ class MLP:
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
-        moments, before = (optimizer.first, optimizer.second), optimizer.batches
+        moments, by_batches = (optimizer.first, optimizer.second), optimizer.schedule.by_batches
+        before = optimizer.batches if by_batches else 0
         loss = self._epoch(
             data, order, batch_size, optimizer.rule, alpha=alpha, step=optimizer.step, rates=rates, moments=moments,
             deadline=deadline,
         )  # fmt: skip
-        optimizer.schedule.advance(rates[: optimizer.batches - before])
+        if by_batches:
+            optimizer.schedule.advance(rates[: optimizer.batches - before])
         return loss
 
     def _epoch(

@@ -187,19 +187,19 @@ def forward_panels(job, i, c_first, c_last, first, last):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
     layer, width = job.layers[i], lanes(job)
     n = layer.units
-    for r in range(first, last, BLOCK):
-        end = min(r + BLOCK, last)
-        if n <= FEW and layer.copy >= 0:
-            forward_dots(job, i, r, end)
-        else:
+    if n <= FEW and layer.copy >= 0:
+        forward_dots(job, i, first, last)
+    else:
+        for r in range(first, last, BLOCK):
+            end = min(r + BLOCK, last)
             for c in range(c_first, c_last, VECS * width):
                 if n - c > (VECS - 1) * width:
                     _forward_wide(job, i, c, r, end)
                 else:
                     for v in range(c, n, width):
                         _forward_narrow(job, i, v, r, end)
-        if layer.drop != 0:
-            call(layer.drop, (job, i, c_first, c_last, r, end))
+    if layer.drop != 0:
+        call(layer.drop, (job, i, c_first, c_last, first, last))
 
 
 @inlined
