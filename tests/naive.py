@@ -237,7 +237,7 @@ def clip(gradients, clipnorm):
 class SGD:
     """v = momentum * v - learning_rate * g, then p += v, or with Nesterov p += momentum * v - learning_rate * g.
 
-    With `of_gradients` the rate is not in v but in front: v = momentum * v - g, then p += learning_rate * v, and so on.
+    With `of_gradients` v = momentum * v + g, then p -= learning_rate * v, or learning_rate * (momentum * v + g).
     """
 
     def __init__(
@@ -257,9 +257,9 @@ class SGD:
             self.velocities = [np.zeros_like(p) for p in parameters]
         decay(parameters, self.learning_rate, self.weight_decay)
         for i, (p, g) in enumerate(zip(parameters, clip(gradients, self.clipnorm), strict=True)):
-            inside, before = (1, self.learning_rate) if self.of_gradients else (self.learning_rate, 1)
-            v = self.velocities[i] = self.momentum * self.velocities[i] - inside * g
-            p += before * (self.momentum * v - inside * g if self.nesterov else v)
+            rate, after = (-1, -self.learning_rate) if self.of_gradients else (self.learning_rate, 1)
+            v = self.velocities[i] = self.momentum * self.velocities[i] - rate * g
+            p += after * (self.momentum * v - rate * g if self.nesterov else v)
 
 
 class Adam:
