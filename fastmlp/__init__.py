@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from fastmlp.network import MLP, precompile
 
 if TYPE_CHECKING:
-    from fastmlp.conversion import SKOPS_TRUSTED, register_onnx
+    from fastmlp.conversion import SKOPS_TRUSTED
     from fastmlp.display import LossCurveDisplay
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
+    from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
 
 __all__ = [
     "MLP",
@@ -27,7 +27,7 @@ _WITH_SKLEARN = {
     "MLPRegressor": "estimators",
     "LossCurveDisplay": "display",
     "SKOPS_TRUSTED": "conversion",
-    "register_onnx": "conversion",
+    "register_onnx": "estimators",
 }
 
 

@@ -91,29 +91,6 @@ SKOPS_TRUSTED = [
 # ---- ONNX -------------------------------------------------------------------------------------------------------
 
 
-def register_onnx():
-    """Tell skl2onnx how to convert `MLPClassifier` and `MLPRegressor`, alone or in a pipeline.
-
-    skl2onnx converts the classes that it has been told of. Where it is loaded when an estimator is fitted, this has
-    been done. Options and outputs are those of scikit-learn's classes; besides, two labels, several targets and
-    `loss="poisson"` come out right.
-
-    Raises
-    ------
-    ImportError
-        If skl2onnx is not installed.
-
-    Examples
-    --------
-    >>> fastmlp.register_onnx()                                             # doctest: +SKIP
-    >>> skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})           # doctest: +SKIP
-    """
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-
-    register(MLPClassifier)
-    register(MLPRegressor)
-
-
 @functools.cache
 def register(cls):
     """Tell skl2onnx how to convert one of our classes; ImportError if it is not installed."""
