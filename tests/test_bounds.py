@@ -180,7 +180,7 @@ def check_many(count, seed):
     assert len(SEEN.keys() - {*HIDDEN, *GOALS, *OPTIMIZERS}) == 15 + _plan._IN_PLACE
 
 
-CASES = [(400, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]
+CASES = [(300, 0), *(pytest.param(2_500, seed, marks=pytest.mark.long) for seed in range(1, 5))]
 
 
 @needs_mprotect
