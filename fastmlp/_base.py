@@ -14,7 +14,6 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ from fastmlp._validation import TOO_LARGE_IS_INFINITE, Validation, check_validat
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.conversion import OWN_ATTRIBUTES, OWN_PARAMETERS, from_sklearn, register, to_sklearn
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
-from fastmlp.network import FINGERPRINT_UP_TO, MLP
+from fastmlp.network import FINGERPRINT_UP_TO, MLP, for_each
 from fastmlp.optimizers import SGD, Adam
 from fastmlp.schedules import ONLY_SGD
 from fastmlp.training import History, train
@@ -204,13 +203,12 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if not trained:
             return True
         *loss, dropout = self._of_training()
-        dropout = (dropout,) * hidden if isinstance(dropout, Real) else tuple(dropout)
-        return [network.loss_function.name, network.loss_parameter, network.dropout] == [*loss, dropout]
+        found = network.loss_function.name, network.loss_parameter, network.dropout
+        return found == (*loss, for_each(dropout, hidden))
 
     def _activations(self, hidden):
         """The names of the activations of so many hidden layers, and of the output."""
-        f = self.activation
-        return ((f,) * hidden if isinstance(f, str) else tuple(f)) + (self.out_activation_,)
+        return (*for_each(self.activation, hidden), self.out_activation_)
 
     @abstractmethod
     def _of_training(self):

@@ -7,7 +7,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastmlp.compiled.activations import HIDDEN
-from fastmlp.schedules import ONLY_SGD, SCHEDULES
+from fastmlp.schedules import SCHEDULES, is_scikit_learns
 
 
 class _OneEach(Options):
@@ -74,7 +74,7 @@ def check_combinations(model, call, hidden):
     """ValueError if parameters, or arguments of fit, do not go together; for a model of so many hidden layers."""
     if model.solver not in STOCHASTIC_SOLVERS:
         changed = [name for name, default in _OF_STEPS.items() if np.any(np.asarray(getattr(model, name)) != default)]
-        if callable(model.learning_rate) or model.learning_rate not in ("constant", *ONLY_SGD):
+        if not is_scikit_learns(model.learning_rate):
             changed.append("learning_rate")
         for name in [*changed, *["X_val"] * (call.X_val is not None)]:
             of = f"={getattr(model, name)!r}" if name == "learning_rate" else ""

@@ -5,9 +5,9 @@ import functools
 
 import numpy as np
 
-from fastmlp._callbacks import OF_A_FIT
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.schedules import is_scikit_learns
 
 # Parameters that scikit-learn's estimators do not have, and what they are by default.
 OWN_PARAMETERS = {
@@ -16,7 +16,6 @@ OWN_PARAMETERS = {
 }  # fmt: skip
 # What scikit-learn's may be, where ours may be more and would predict something else.
 _IN_SKLEARN = {"activation": ["identity", "logistic", "tanh", "relu"], "loss": ["squared_error", "poisson"]}
-_SCHEDULES_IN_SKLEARN = "constant", "invscaling", "adaptive"
 # Attributes that scikit-learn's do not have, or None.
 OWN_ATTRIBUTES = "validation_loss_curve_", "best_iter_", "_scoring"
 
@@ -35,13 +34,14 @@ def to_sklearn(model):
     for name, known in _IN_SKLEARN.items():
         if name in parameters and parameters[name] not in known:
             raise ValueError(f"scikit-learn's {type(theirs).__name__} has no {name}={parameters[name]!r}.")
-    left_out = "_network", "_optimizer", "_skl_callbacks", *OF_A_FIT, *OWN_ATTRIBUTES, *OWN_PARAMETERS
-    vars(theirs).update(copy.deepcopy({name: value for name, value in vars(model).items() if name not in left_out}))
+    left_out = "_fastmlp_format", "_optimizer", "_skl_callbacks", *OWN_ATTRIBUTES, *OWN_PARAMETERS
+    state = {name: value for name, value in model.__getstate__().items() if name not in left_out}
+    vars(theirs).update(copy.deepcopy(state))
     for argument in "X_val", "y_val", "sample_weight_val":  # of fit, which may have been asked for
         if hasattr(theirs, "_metadata_request"):
             theirs._metadata_request.fit.requests.pop(argument, None)
     theirs.activation = parameters["activation"]
-    if callable(model.learning_rate) or model.learning_rate not in _SCHEDULES_IN_SKLEARN:
+    if not is_scikit_learns(model.learning_rate):
         theirs.learning_rate = "constant"
     if hasattr(model, "_optimizer"):
         ours = model._optimizer
@@ -110,7 +110,7 @@ def _classifier_shapes(operator):
     model, rows = operator.raw_operator, operator.inputs[0].get_first_dimension()
     label, probabilities = operator.outputs[:2]
     tensor = Int64TensorType if model.classes_.dtype.kind in "iufb" else StringTensorType
-    label.set_type(tensor([rows, model.n_outputs_] if _multilabel(model) else [rows]))
+    label.set_type(tensor([rows, model.n_outputs_] if model._multilabel() else [rows]))
     probabilities.set_type(_float_tensor(operator, max(2, model.n_outputs_)))
 
 
@@ -125,10 +125,6 @@ def _float_tensor(operator, columns):
     X = operator.inputs[0]
     tensor = DoubleTensorType if isinstance(X.type, DoubleTensorType) else FloatTensorType
     return tensor([X.get_first_dimension(), columns])
-
-
-def _multilabel(model):
-    return model._label_binarizer.y_type_.startswith("multilabel")
 
 
 def _node(container, name, *inputs, **attributes):
@@ -168,7 +164,7 @@ def _convert_classifier(scope, operator, container):
     model, (label, probabilities) = operator.raw_operator, operator.outputs[:2]
     dtype = guess_numpy_type(probabilities.type)
     A = _forward(operator, container, dtype, guess_proto_type(probabilities.type))
-    if _multilabel(model):
+    if model._multilabel():
         decision = _node(container, "Cast", _node(container, "Greater", A, dtype([0.5])), to=TensorProto.INT64)
     else:
         if model.n_outputs_ == 1:

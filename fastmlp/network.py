@@ -115,7 +115,7 @@ class MLP:
         self.dtype = np.dtype(dtype)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}.")
-        hidden = [activation] * (len(self.layer_units) - 2) if isinstance(activation, str) else list(activation)
+        hidden = for_each(activation, len(self.layer_units) - 2)
         if len(hidden) != len(self.layer_units) - 2 or not set(hidden) <= set(HIDDEN):
             raise ValueError(f"activation must be one of {list(HIDDEN)} for each hidden layer, got {activation!r}.")
         if output not in OUTPUTS:
@@ -129,7 +129,7 @@ class MLP:
         if not 0 < self.loss_parameter < below:
             bounds = "> 0" if below == np.inf else f"> 0 and < {below:g}"
             raise ValueError(f"loss_parameter must be a number {bounds}, got {loss_parameter}.")
-        self.dropout = (float(dropout),) * len(hidden) if isinstance(dropout, Real) else tuple(map(float, dropout))
+        self.dropout = tuple(map(float, for_each(dropout, len(hidden))))
         if len(self.dropout) != len(hidden) or not all(0 <= p < 1 for p in self.dropout):
             raise ValueError(f"dropout must be a number in [0, 1) for each hidden layer, got {dropout!r}.")
         self.activations, self.sparse = (*hidden, output), bool(sparse)
@@ -589,6 +589,11 @@ class MLP:
             start = until
         self._give_back(spare, *key, workspace=workspace)
         return loss
+
+
+def for_each(value, layers):
+    """A value for each of so many layers, of one for all or of one for each: a tuple."""
+    return (value,) * layers if isinstance(value, (str, Real)) else tuple(value)
 
 
 def precompile(dtypes=(np.float64, np.float32), sparse=False):

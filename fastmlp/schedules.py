@@ -151,6 +151,11 @@ SCHEDULES = {
 ONLY_SGD = "invscaling", "adaptive"
 
 
+def is_scikit_learns(lr_schedule):
+    """Whether scikit-learn has it: a name of a schedule that changes from epoch to epoch, if at all."""
+    return not callable(lr_schedule) and lr_schedule in ("constant", *ONLY_SGD)
+
+
 def make_schedule(lr_schedule, *args):
     """The schedule of this name, or the one that a function of t gives. `args` are those of `Constant`."""
     if callable(lr_schedule):
