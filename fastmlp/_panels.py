@@ -9,11 +9,13 @@ costs more than arithmetic there: the way back transposes some rows at a time.
 """
 
 import sys
+from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.compiled.records import LAYER
+from fastmlp.compiled.records import BIASES, LAYER, PART, TABLES, WEIGHTS
 from fastmlp.compiled.storage import FEW
+from fastmlp.compiled.tabular import BLOCK_OF_NUMBER, OF_CATEGORY, OF_NUMBER
 from fastmlp.compiled.tile import ROWS, VECS, lanes_of
 
 # Of parameters, and of X that is read in place; in this processor's order of bytes.
@@ -39,6 +41,34 @@ def zeros(size, dtype):
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
+class Tabular(NamedTuple):
+    """What a network for tables has beside its dense layers, see `compiled.tabular`.
+
+    Of columns of X the first are numbers that are embedded, as 4 units each, and the last are categories, as 8 units
+    each; those in between are units as they are.
+    """
+
+    # whether each unit of the input has a factor, which is 1 at first
+    scaled: bool = False
+    # whether the activation of each hidden unit has a parameter, which is 1 at first: A = z + b (f(z) - z)
+    parametric: bool = False
+    # how many columns are embedded numbers
+    numbers: int = 0
+    # of each column of categories the highest number; the lowest is 0
+    categories: tuple = ()
+
+    @property
+    def embedded(self):
+        return self.numbers > 0 or len(self.categories) > 0
+
+    def columns(self, units):
+        """How many columns X has, for so many units of the input."""
+        return units - (OF_NUMBER - 1) * self.numbers - (OF_CATEGORY - 1) * len(self.categories)
+
+
+NOT_TABULAR = Tabular()
+
+
 class Panels:
     """Layout of the parameters of a network, and how they get in and out.
 
@@ -51,18 +81,23 @@ class Panels:
     sparse : bool, default=False
         Whether training on sparse X must be possible: then W_1 is stored with the moments, never W_1', and the rows of
         its work items are blocks of `block` rows, a power of two.
+    tabular : Tabular, default=NOT_TABULAR
+        What there is beside dense layers; its parameters are the last ones.
 
     Attributes
     ----------
     layout : ndarray of LAYER, shape (layers,)
         Where the parameters of each layer are, and its units.
-    size : int
-        Of a flat array of all parameters, what pads them included.
+    size, dense_size : int
+        Of a flat array of all parameters, what pads them included; up to those that no dense layer has.
+    tables : ndarray of int64
+        Where the table of each column of categories starts.
     work : int
         Multiply-adds that one row needs to go forward.
     """
 
-    def __init__(self, layer_units, dtype, sparse=False):
+    def __init__(self, layer_units, dtype, sparse=False, tabular=NOT_TABULAR):
+        self.tabular = tabular
         self.layer_units, self.dtype, self.sparse = tuple(layer_units), np.dtype(dtype), sparse
         self.shapes = list(zip(self.layer_units[:-1], self.layer_units[1:], strict=True))
         self.bias_shapes = [(m,) for m in self.layer_units[1:]]
@@ -80,8 +115,10 @@ class Panels:
         for i, (n, m) in enumerate(self.shapes, start=1):
             layer, first = self.layout[i], i == 1
             copied = n * m < _NO_COPY or m <= FEW  # which go forward by dot products with rows of W_i'
-            transposed = self.cost(m, n) < self.cost(n, m) and copied and not (sparse and first)
-            copied = (copied and not first) or transposed  # the way back ends at the first layer's deltas
+            as_is = first and (sparse or tabular.scaled)
+            transposed = self.cost(m, n) < self.cost(n, m) and copied and not as_is
+            last_on_the_way_back = first and not tabular.embedded
+            copied = (copied and not last_on_the_way_back) or transposed
             rows, columns = (m, n) if transposed else (n, m)
             layer["transposed"], layer["weights"] = transposed, self.size
             self.size += pad(rows, ROWS) * pad(columns, self.panel)
@@ -90,7 +127,39 @@ class Panels:
             layer["copy"] = self._copy_size if copied else -1
             if copied:
                 self._copy_size += pad(columns, self.lanes) * pad(rows, self.panel)
+        self.dense_size = self.size
+        self._place_tabular()
         self.block = 1 << min(max(ROWS, self.work // ITEMS // self.panel), ITEM_ROWS).bit_length() - 1
+
+    def _place(self, count):
+        """Room for so many parameters."""
+        start, self.size = self.size, self.size + pad(count, self.panel)
+        return start
+
+    def _place_tabular(self):
+        """Room for what no dense layer has."""
+        input_, hidden, tabular = self.layout[0], self.layout[1:-1], self.tabular
+        self.layout["blends"] = self.layout["scales"] = -1
+        input_["columns"] = tabular.columns(self.layer_units[0])
+        if tabular.scaled:
+            input_["scales"] = self._place(self.layer_units[0])
+        if tabular.parametric:
+            hidden["blends"] = [self._place(n) for n in hidden["units"].tolist()]
+        input_["numbers"], input_["embeddings"] = tabular.numbers, self._place(tabular.numbers * BLOCK_OF_NUMBER)
+        self._counts = np.array(tabular.categories, np.int64)
+        self.tables = np.array([self._place((n + 1) * OF_CATEGORY) for n in tabular.categories], np.int64)
+        input_["categories"], input_["category_counts"] = len(self._counts), self._counts.ctypes.data
+        input_["tables"] = self.tables.ctypes.data
+
+    def parts(self):
+        """The PART of the weights of each layer, then of each other kind: all 1, but biases do not decay."""
+        parts = np.ones(len(self.shapes) + TABLES, PART.dtype)
+        parts["decay"][self.part(0, BIASES)] = 0
+        return parts
+
+    def part(self, layer, kind):
+        """The number of the PART of some parameters."""
+        return layer - 1 if kind == WEIGHTS else len(self.shapes) + kind - 1
 
     @property
     def blocks(self):
@@ -99,7 +168,7 @@ class Panels:
 
     def __reduce__(self):
         # made anew: other processors have other panels
-        return Panels, (self.layer_units, self.dtype, self.sparse)
+        return Panels, (self.layer_units, self.dtype, self.sparse, self.tabular)
 
     def cost(self, rows, columns):
         """Of a gradient's tiles, about: narrow ones take more than half the time of full ones."""
@@ -118,7 +187,28 @@ class Panels:
         flat = zeros(self.size, self.dtype)
         for layer, bias in zip(self.layout[1:], padded_biases, strict=True):
             flat[layer["biases"] + layer["units"] : layer["biases"] + pad(layer["units"], self.panel)] = bias
+        beside = self.beside(flat)
+        for ones in beside["scales"], *beside["blends"]:
+            ones[:] = 1
         return flat
+
+    def beside(self, flat):
+        """What a flat array has beside weights and biases: views, by name.
+
+        `scales`, of each unit of the input, or none; `blends`, of the units of each hidden layer, or none;
+        `embeddings`, a block of parameters for each column of numbers; `tables`, a row for each number of a category.
+        """
+        input_, hidden = self.layout[0], self.layout[1:-1]
+
+        def some(start, *shape):
+            return flat[start : start + int(np.prod(shape))].reshape(shape)
+
+        return {
+            "scales": some(input_["scales"], self.layer_units[0] * self.tabular.scaled),
+            "blends": [some(layer["blends"], layer["units"]) for layer in hidden if layer["blends"] >= 0],
+            "embeddings": some(input_["embeddings"], self.tabular.numbers, BLOCK_OF_NUMBER),
+            "tables": [some(start, n + 1, OF_CATEGORY) for start, n in zip(self.tables, self._counts, strict=True)],
+        }
 
     def moments(self):
         """Room for something that belongs to each parameter: zeros."""

@@ -14,8 +14,30 @@ from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, KEPT, OUTPUTS
 from fastmlp.compiled.dropout import drop
 from fastmlp.compiled.losses import LOSSES
-from fastmlp.compiled.records import ITEM, JOB, JOB_ALIGNMENT, LAYER, NONZEROS, PASS
+from fastmlp.compiled.records import (
+    BIASES,
+    BLENDS,
+    EMBEDDINGS,
+    ITEM,
+    JOB,
+    JOB_ALIGNMENT,
+    LAYER,
+    NONZEROS,
+    PASS,
+    SCALES,
+    TABLES,
+    WEIGHTS,
+)
+from fastmlp.compiled.records import STEP as STEP_RECORD
 from fastmlp.compiled.storage import BLOCK, CHUNK, FEW
+from fastmlp.compiled.tabular import (
+    BLOCK_OF_NUMBER,
+    FREQUENCIES,
+    OF_CATEGORY,
+    embedded_gradient,
+    fill_embedded,
+    fill_scaled,
+)
 from fastmlp.compiled.team import FIRST_TRIAL, take_part
 from fastmlp.compiled.tile import CACHE_LINE, ROWS, VECS, lanes_of
 from fastmlp.compiled.updates import LOSS, RULES, STEP
@@ -30,6 +52,9 @@ _BY_ROWS = 1_024
 # X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
 # copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
 _IN_PLACE = ROWS >= 8
+# What the gradient of an embedded number, or of a category, costs for a row: in vectors, in numbers. An item has the
+# parameters of so many categories.
+_NUMBER, _CATEGORY, _CATEGORIES = 80, 40, 64
 # A batch is cut into at most so many groups, of at least so many rows.
 _GROUPS, _GROUP_ROWS = 16, 96
 
@@ -51,6 +76,17 @@ def _check(rows, panels, lanes):
 
 
 _check(ROWS, [VECS * lanes_of(dtype) for dtype in DTYPES], [lanes_of(dtype) for dtype in DTYPES])
+
+
+# What is left of weight decay and dropout where they do not fade.
+NO_FADES = np.empty(0)
+
+
+def make_step(parts):
+    """A record STEP, for these parts; it names them, so they must live as long."""
+    step = np.zeros(1, STEP_RECORD.dtype)
+    step["parts"] = parts.ctypes.data
+    return step
 
 
 @dataclasses.dataclass
@@ -122,7 +158,11 @@ class Plan:
     Attributes
     ----------
     items : ndarray of ITEM
-        The pieces of the pass over the weights, in the order of memory.
+        The pieces of the pass over the weights, in the order of memory, and last of what is embedded.
+    scale_items : ndarray of ITEM
+        Those of the pass over the scales.
+    parts : ndarray of PART
+        Of an optimizer that makes no difference between kinds of parameters.
     costs, step_costs : ndarray of shape (n_items,)
         What each piece costs, about: its gradient, in tiles' vectors; and its step alone, in numbers.
     """
@@ -132,10 +172,17 @@ class Plan:
         self.dropout = (*dropout, 0.0)
         self.layer_count = len(self.activations)
         self.items, self.costs, self.step_costs = self._cut()
+        self.scale_items, self.parts = self._cut_scales(), panels.parts()
 
     def _cut(self):
         """Work items, the costs of their gradients and those of their steps alone."""
         panels, items, costs, step_costs = self.panels, [], [], []
+
+        def add(i, kind, column, first, last, start, count, cost, step_cost):
+            items.append((i, kind, column, first, last, start, count, panels.part(i, kind), len(items)))
+            costs.append(cost)
+            step_costs.append(step_cost)
+
         for i, n, m in panels.stored():
             copied = panels.layout["copy"][i] >= 0  # by whole tiles
             for c in range(0, m, panels.panel):
@@ -145,15 +192,32 @@ class Plan:
                     rows = panels.block
                 for k in range(0, n, rows):
                     last = min(k + rows, n)
-                    items.append((i, c, k, last, len(items)))
-                    costs.append(panels.cost(last - k, columns))
-                    step_costs.append((last - k + copied * pad(last - k, ROWS) / 2) * columns)
-            for c in range(0, self.layer_units[i], panels.panel):
-                columns = min(panels.panel, pad(self.layer_units[i] - c, panels.lanes))
-                items.append((i, c, 0, 0, len(items)))
-                costs.append(panels.cost(1, columns))
-                step_costs.append(columns)
+                    start = panels.layout["weights"][i] + c * pad(n, ROWS) + k * panels.panel
+                    step_cost = (last - k + copied * pad(last - k, ROWS) / 2) * columns
+                    add(i, WEIGHTS, c, k, last, start, 0, panels.cost(last - k, columns), step_cost)
+            for kind, start in (BIASES, panels.layout["biases"][i]), (BLENDS, panels.layout["blends"][i]):
+                for c in range(0, self.layer_units[i] if start >= 0 else 0, panels.panel):
+                    columns = min(panels.panel, pad(self.layer_units[i] - c, panels.lanes))
+                    add(i, kind, c, 0, 0, start + c, columns, panels.cost(1, columns), columns)
+        number = _NUMBER * FREQUENCIES // panels.lanes
+        for j in range(panels.tabular.numbers):
+            start = panels.layout["embeddings"][0] + j * BLOCK_OF_NUMBER
+            add(0, EMBEDDINGS, j, 0, 0, start, BLOCK_OF_NUMBER, number, BLOCK_OF_NUMBER)
+        for j, (start, n) in enumerate(zip(panels.tables, panels.tabular.categories, strict=True)):
+            for k in range(0, n + 1, _CATEGORIES):
+                last = min(k + _CATEGORIES, n + 1)
+                count = pad((last - k) * OF_CATEGORY, panels.lanes)
+                add(0, TABLES, j, k, last, start + k * OF_CATEGORY, count, _CATEGORY // panels.lanes, count)
         return np.array(items, ITEM.dtype), np.array(costs), np.array(step_costs)
+
+    def _cut_scales(self):
+        """Work items of the scales, panel by panel."""
+        panels, start, n = self.panels, self.panels.layout["scales"][0], self.layer_units[0]
+        items = []
+        for c in range(0, n if start >= 0 else 0, panels.panel):
+            count = min(panels.panel, pad(n - c, panels.lanes))
+            items.append((0, SCALES, c, 0, 0, start + c, count, panels.part(0, SCALES), len(self.items) + len(items)))
+        return np.array(items, ITEM.dtype)
 
     # ---- choices ----
 
@@ -164,12 +228,14 @@ class Plan:
         layers, a thread owns the panels of each layer that it also takes forward. A thread takes its share in the order
         of memory, or by rows: the first rows of all its panels of a layer, then the next.
         """
-        layer, column, first, last = (self.items[name] for name in ("layer", "column", "first", "last"))
+        layer, kind, column, first = (self.items[name] for name in ("layer", "kind", "column", "first"))
         if by_layers:
             panels = np.array([-(-n // self.panels.panel) for n in self.layer_units])
-            weights = first < last  # the columns of biases are always those of W_i
+            weights = kind == WEIGHTS  # the columns of biases are always those of W_i
             count = panels[layer - weights * self.panels.layout["transposed"][layer]]
             owners = ((column // self.panels.panel + 1) * threads - 1) // count
+            embedded = layer == 0
+            owners[embedded] = np.arange(embedded.sum()) * threads // max(1, embedded.sum())
         else:
             middles = np.cumsum(costs) - costs / 2
             owners = np.searchsorted(costs.sum() * np.arange(1, threads) / threads, middles)
@@ -202,25 +268,39 @@ class Plan:
         Of rows of the parameters' dtype that are each contiguous. Not where a thread keeps the rows of its group to
         itself, as it is then faster to have them in panels.
         """
-        readable = _IN_PLACE and dtype == self.panels.dtype and contiguous
+        readable = _IN_PLACE and dtype == self.panels.dtype and contiguous and not self._fill()
         copied = not readable or self.layer_units[1] <= FEW or grouped
         return 0 if copied else self.layer_units[0] // self.panels.panel * self.panels.panel
+
+    def _fill(self):
+        """The kernel that makes A_0 of X; None if it is X."""
+        if self.panels.tabular.embedded:
+            return fill_embedded
+        return fill_scaled if self.panels.tabular.scaled else None
 
     def passes(self, sparse, by_layers, goal, clipped, put_out):
         """The order of the passes over a batch: (kernel, layer)."""
         weights = [(passes.sparse_weights_pass if sparse else passes.weights_pass, 0)]
+        rows = passes.sparse_rows_pass if sparse else passes.rows_pass
+        if self._fill():
+            rows, weights = passes.rows_pass_of_tables, [(passes.weights_pass_of_tables, 0)]
+            weights += [(passes.scales_pass, 0)] * self.panels.tabular.scaled
         if clipped:
             gradient = passes.sparse_gradient_pass if sparse else passes.gradient_pass
             weights = [(gradient, 0), (passes.clip_pass, 0), (passes.step_pass, 0)]
         weights = [(passes.outputs_pass, 0)] * put_out + weights
         if not by_layers:
-            return [(passes.sparse_rows_pass if sparse else passes.rows_pass, 0), *weights]
+            return [(rows, 0), *weights]
         first = [(passes.sort_pass, 0), (passes.sparse_forward_pass, 1)]
         if not sparse:
             first = [(passes.pack_pass, 0), (passes.forward_pass, 1)]
         forward = [(passes.forward_pass, i) for i in range(2, self.layer_count + 1)]
-        backward = [(passes.backward_pass, i) for i in range(self.layer_count, 1, -1)]
+        backward = [(passes.backward_pass, i) for i in range(self.layer_count, self._lowest(), -1)]
         return [*first, *forward, (passes.output_pass, 0), *(backward if goal != LOSS else []), *weights]
+
+    def _lowest(self):
+        """The layer at which the way back ends."""
+        return 0 if self.panels.tabular.embedded else 1
 
     def every_kernel(self, sparse):
         """The kernels that plans for training name, all of them."""
@@ -241,24 +321,35 @@ class Plan:
         """
         layers, values, deltas, links = np.zeros(len(self.layer_units), LAYER.dtype), 0, 0, []
         layers[:] = self.panels.layout
-        layers["floor"], layers["slopes"] = -np.inf, -1
+        layers["floor"], layers["slopes"], layers["differences"] = -np.inf, -1, -1
         for i, n in enumerate(self.layer_units):
             size = height * pad(n, self.panels.panel)
             layers[i]["values"], layers[i]["deltas"] = values, deltas
             values += size * (i > 0 or not sparse)
-            deltas += size * (i > 0)
+            deltas += size * (i >= self._lowest())
+        if self._fill():
+            links.append((layers, 0, "fill", self._fill()))
+        if goal != LOSS and self.panels.tabular.embedded:
+            links.append((layers, 0, "embedded_gradient", embedded_gradient))
+            layers[0]["slopes"] = values
+            values += height * pad(self.panels.tabular.columns(self.layer_units[0]), self.panels.panel)
         for i, (f, dropout) in enumerate(zip(self.activations, self.dropout, strict=True), start=1):
             layers[i]["floor"], layers[i]["derivative"], kernel = f.floor, f.derivative, f.activate
             if goal != LOSS and f.derivative == KEPT:
                 kernel = f.activate_and_keep
+            if layers[i]["blends"] >= 0:
+                links.append((layers, i, "blend", f.blend))
+                kernel, layers[i]["floor"] = None, -np.inf
             if goal == STEP and dropout > 0:
                 layers[i]["undropped"], layers[i]["derivative"] = f.derivative, KEPT
-                layers[i]["dropped"] = min(round(dropout * 2**32), 2**32 - 1)
-                layers[i]["drop_scale"] = 1 / (1 - dropout)
+                layers[i]["dropout"] = dropout
                 links.append((layers, i, "drop", drop))
             if goal != LOSS and layers[i]["derivative"] == KEPT:
                 layers[i]["slopes"] = values
                 values += height * pad(self.layer_units[i], self.panels.panel)
+                if layers[i]["blends"] >= 0:
+                    layers[i]["differences"] = values
+                    values += height * pad(self.layer_units[i], self.panels.panel)
             links += [(layers, i, "activate", kernel)] * (kernel is not None)
             links += [(layers, i, "normalize", f.normalize)] * (f.normalize is not None)
         return layers, values, deltas, links
@@ -318,9 +409,11 @@ class Plan:
             height, threads, sparse, order, layers, values, links, kernels,
             batch_size=batch_size, items=items, item_count=len(items), shares=shares, groups=groups, goal=rule.goal,
             loss_parameter=loss_parameter, loss_divisor=self.layer_units[-1] if loss.mean else 1,
+            scale_items=self.scale_items, scale_item_count=len(self.scale_items), lowest=self._lowest(),
+            scale_sums=np.zeros(pad(self.layer_units[0], panels.panel) * -(-self.layer_units[1] // panels.panel)),
             D=zeros(deltas, panels.dtype), scratch=zeros(threads * CHUNK * panels.panel, panels.dtype),
             G=zeros(groups * panels.size * (groups > 1 or clipped), panels.dtype), losses=np.zeros(height),
-            squares=np.zeros(len(items)), gradient_squares=np.zeros(len(items)),
+            squares=np.zeros(len(items) + len(self.scale_items)), gradient_squares=np.zeros(len(items)),
         )  # fmt: skip
 
     def prepare_to_sort(self, workspace, ends, count, threads):

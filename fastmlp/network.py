@@ -22,12 +22,11 @@ from fastmlp._data import (
     read_only,
     sparse_rows,
 )
-from fastmlp._panels import DTYPES, Panels, pad
-from fastmlp._plan import Plan
+from fastmlp._panels import DTYPES, Panels, Tabular, pad
+from fastmlp._plan import NO_FADES, Plan, make_step
 from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.compiled.losses import LOSSES
-from fastmlp.compiled.records import STEP as STEP_RECORD
 from fastmlp.compiled.shuffle import shuffle
 from fastmlp.compiled.tile import ROWS
 from fastmlp.compiled.updates import RULES, STEP
@@ -80,6 +79,9 @@ class MLP:
         Part of the units that a step of training leaves out, in [0, 1), of all hidden layers or of each; the others
         are multiplied by 1 / (1 - dropout). `predict`, `loss` and `gradients` leave out nothing. The seed is the
         optimizer's.
+    tabular : Tabular, default=Tabular()
+        What a network for tables has beside its dense layers: embedded numbers and categories, factors of inputs,
+        parametric activations, as RealMLP has them. Rows of X then have `tabular.columns(layer_units[0])` numbers.
 
     Attributes
     ----------
@@ -87,6 +89,8 @@ class MLP:
         W_i of shape (units of layer i-1, units of layer i) and b_i, layer by layer: copies. Initially 0.
     parameters : ndarray
         The live parameters, flat, in the kernels' own order.
+    beside : dict
+        Those that are neither weights nor biases, by name: live views, see `Panels.beside`.
 
     Examples
     --------
@@ -106,6 +110,7 @@ class MLP:
         loss=None,
         loss_parameter=1.0,
         dropout=0.0,
+        tabular=Tabular(),
     ):
         if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
             raise TypeError("an integer is required")
@@ -136,19 +141,27 @@ class MLP:
         if self.sparse and self.layer_units[0] > SPARSE_COLUMNS:
             raise ValueError(f"Sparse X may have {SPARSE_COLUMNS} columns, got {self.layer_units[0]}.")
 
-        self.panels = Panels(self.layer_units, self.dtype, self.sparse)
+        self.tabular = tabular = Tabular(*tabular)
+        self.columns = tabular.columns(self.layer_units[0])
+        if self.columns < tabular.numbers + len(tabular.categories) or min(tabular.categories, default=1) < 1:
+            raise ValueError(f"{self.layer_units[0]} units of the input are too few for {tabular}.")
+        if tabular.parametric and any(HIDDEN[name].blend is None for name in hidden):
+            raise ValueError(f"The activations {hidden} cannot all be parametric.")
+        if self.sparse and tabular != Tabular():
+            raise ValueError("A network for tables takes no sparse X.")
+        self.panels = Panels(self.layer_units, self.dtype, self.sparse, tabular)
         self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]], self.dropout)
         self._parameters, self._copies = self._empty(), self.panels.copies()
-        self._takes = self.layer_units[0], self.layer_units[-1], self.loss_function.targets, self.dtype
+        self._takes = self.columns, self.layer_units[-1], self.loss_function.targets, self.dtype
         self._spare, self._held = {}, None
 
     def __reduce__(self):
         *hidden, output = self.activations
         make = (
             self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter,
-            self.dropout,
+            self.dropout, self.tabular,
         )  # fmt: skip
-        return _restore, (make, self.weights, self.biases)
+        return _restore, (make, self.weights, self.biases, [array.copy() for array in _arrays(self.beside)])
 
     def _empty(self):
         """Parameters that are 0, but what pads them."""
@@ -166,12 +179,17 @@ class MLP:
     def parameters(self):
         return self._parameters
 
+    @property
+    def beside(self):
+        return self.panels.beside(self._parameters)
+
     @parameters.setter
     def parameters(self, flat):
         ours = self._parameters
         if not isinstance(flat, np.ndarray) or (flat.shape, flat.dtype) != (ours.shape, ours.dtype):
             raise ValueError(f"parameters must be an array of shape {ours.shape} and {self.dtype}.")
         self.set_parameters(*self.panels.unpack(flat))
+        ours[self.panels.dense_size :] = flat[self.panels.dense_size :]
 
     def set_parameters(self, weights, biases):
         """Take over weights and biases, layer by layer.
@@ -227,7 +245,7 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, columns)
             float32 or float64, of any strides, is read in place; anything else is converted. Sparse X too is read in
             place if it is CSR with 32-bit indices; it may have them in any order and several entries for one place,
             which add up. What `rows` returned is not checked again: as long as it is in use, indices must not change.
@@ -268,7 +286,7 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, columns)
 
         Returns
         -------
@@ -281,8 +299,8 @@ class MLP:
         """
         sparse = not isinstance(X, np.ndarray) and (isinstance(X, SparseRows) or hasattr(X, "tocsr"))
         X = X if sparse else np.asarray(X)
-        if len(X.shape) != 2 or X.shape[1] != self.layer_units[0]:
-            raise ValueError(f"X must have the shape (n_samples, {self.layer_units[0]}), got {X.shape}.")
+        if len(X.shape) != 2 or X.shape[1] != self.columns:
+            raise ValueError(f"X must have the shape (n_samples, {self.columns}), got {X.shape}.")
         if sparse:
             return X if isinstance(X, SparseRows) else sparse_rows(X, self.dtype)
         if X.dtype not in DTYPES:
@@ -308,7 +326,7 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, columns)
         order : ndarray of int64, optional
             Numbers of the rows to take, in this order. All of them if absent.
         finite : bool, default=False
@@ -380,6 +398,8 @@ class MLP:
                 return None
             if not (array.flags.c_contiguous and array.flags.aligned):
                 return None
+        if self.tabular != Tabular():
+            return None
         addresses = np.array([array.ctypes.data for array in arrays], np.int64)
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), flat_view(X)
         threads = _threads.count() if self.panels.work > _ROW_IN_PARALLEL else 1
@@ -411,7 +431,7 @@ class MLP:
 
         Parameters
         ----------
-        X : ndarray or sparse matrix of shape (n_samples, layer_units[0])
+        X : ndarray or sparse matrix of shape (n_samples, columns)
 
         Returns
         -------
@@ -521,24 +541,25 @@ class MLP:
         ZeroDivisionError
             If the weights of a batch sum to zero, or all are 0. A batch whose weights are all 0 is left out.
         """
-        if optimizer.made_for != (self.layer_units, self.dtype, self.sparse):
+        if optimizer.made_for != (self.layer_units, self.dtype, self.sparse, self.tabular):
             raise ValueError("The optimizer was made for another network.")
         order = _order(data) if order is None else order
         batch_size = _batch_size(batch_size, order)
         rates = optimizer.schedule.rates(-(-len(order) // batch_size))
+        fades = optimizer.fades(len(rates))
         moments, by_batches = (optimizer.first, optimizer.second), optimizer.schedule.by_batches
         before = optimizer.batches if by_batches else 0
         loss = self._epoch(
-            data, order, batch_size, optimizer.rule, alpha=alpha, step=optimizer.step, rates=rates, moments=moments,
-            deadline=deadline,
+            data, order, batch_size, optimizer.rule, alpha=alpha, step=optimizer.step, rates=rates, fades=fades,
+            moments=moments, deadline=deadline,
         )  # fmt: skip
         if by_batches:
             optimizer.schedule.advance(rates[: optimizer.batches - before])
         return loss
 
     def _epoch(
-        self, data, order, batch_size, rule, *, alpha, step=None, rates=_NO_RATE, moments=None, others=(),
-        deadline=np.inf, out=None,
+        self, data, order, batch_size, rule, *, alpha, step=None, rates=_NO_RATE, fades=NO_FADES, moments=None,
+        others=(), deadline=np.inf, out=None,
     ):  # fmt: skip
         """Loss of an epoch by this rule. Other kernels are compiled or loaded with those that it needs.
 
@@ -560,7 +581,7 @@ class MLP:
         if step is not None:
             workspace.name_step(step)
         elif workspace.step is None:
-            workspace.name_step(np.zeros(1, STEP_RECORD.dtype))
+            workspace.name_step(make_step(self.plan.parts))
         workspace.step["alpha"] = alpha
         if out is not None:
             workspace.job["out"][0] = out.ctypes.data
@@ -577,8 +598,8 @@ class MLP:
         while start < len(order) and (start == 0 or counted[0] == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))
             args = (
-                workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, start,
-                until, self._parameters, self._copies, first, second,
+                workspace.words, data.X, data.x, data.Y, data.sample_weights, data.n_samples, order, rates, fades,
+                start, until, self._parameters, self._copies, first, second,
             )  # fmt: skip
             if workspace.links or others:
                 workspace.link(passes.epoch, *args, others=others)
@@ -624,10 +645,17 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
                 network.predict_with(rows, network.weights, network.biases)
 
 
-def _restore(make, weights, biases):
+def _arrays(beside):
+    """The arrays that `MLP.beside` holds, one after the other."""
+    return [beside["scales"], *beside["blends"], beside["embeddings"], *beside["tables"]]
+
+
+def _restore(make, weights, biases, beside=()):
     """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
     network = MLP(*make)
     network.set_parameters(weights, biases)
+    for array, saved in zip(_arrays(network.beside), beside, strict=False):
+        array[:] = saved
     return network
 
 

@@ -5,8 +5,9 @@ import types
 
 import numpy as np
 
-from fastmlp._panels import Panels
-from fastmlp.compiled.records import STEP
+from fastmlp._panels import Panels, Tabular
+from fastmlp._plan import NO_FADES, make_step
+from fastmlp.compiled.records import BIASES, BLENDS, EMBEDDINGS, SCALES, TABLES, WEIGHTS
 from fastmlp.compiled.updates import RULES
 from fastmlp.schedules import ONLY_SGD, make_schedule
 
@@ -18,9 +19,13 @@ class _Optimizer:
     `moments`. Its state is made of them, under scikit-learn's names: how `step` and the flat arrays are laid out is
     the business of one version on one processor. What scikit-learn's optimizers have not, and states that older
     versions have saved may lack, are `own_parameters` and `own_progress`.
+    An optimizer of parameters beside weights and biases has no state.
     """
 
-    def __init__(self, network, rule, schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed):
+    def __init__(
+        self, network, rule, schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed, factors=None,
+        fan_in=False, fade="constant",
+    ):  # fmt: skip
         if not 0 <= weight_decay < np.inf:
             raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
         if clipnorm is not None and not 0 < clipnorm < np.inf:
@@ -31,8 +36,11 @@ class _Optimizer:
         self.clipnorm, self.seed = clipnorm, seed
         self.rule = RULES[f"{rule}_decayed" if weight_decay > 0 else rule]
         self.learning_rate_init, self.max_iter = schedule.learning_rate_init, schedule.max_iter
-        dtype = self._panels.dtype
-        self.step = np.zeros(1, STEP.dtype)
+        if clipnorm is not None and self._panels.tabular != Tabular():
+            raise ValueError("clipnorm is not for networks for tables.")
+        self._fade = make_schedule(fade, 1.0, 0.5, schedule.max_iter)
+        dtype, self._parts = self._panels.dtype, _parts(self._panels, factors or {}, fan_in)
+        self.step = make_step(self._parts)
         self.step["beta_1"], self.step["beta_2"], self.step["weight_decay"] = beta_1, beta_2, weight_decay
         self.step["epsilon"] = max(epsilon, np.finfo(dtype).tiny)  # 0 / (0 + epsilon) must be 0
         self.step["corrected"], self.step["clipnorm"], self.step["seed"] = self.rule.corrected, clipnorm or 0, seed
@@ -42,7 +50,14 @@ class _Optimizer:
     @property
     def made_for(self):
         """Layers, dtype and kind of the networks that it can train."""
-        return self._panels.layer_units, self._panels.dtype, self._panels.sparse
+        return self._panels.layer_units, self._panels.dtype, self._panels.sparse, self._panels.tabular
+
+    def fades(self, batches):
+        """What is left of weight decay and dropout in each batch of the next epoch; empty: all."""
+        if not self._fade.by_batches:
+            return NO_FADES
+        self._fade.epochs = self.schedule.epochs
+        return self._fade.rates(batches)
 
     @property
     def epochs(self):
@@ -77,6 +92,8 @@ class _Optimizer:
     def __getstate__(self):
         names = *self.parameters, *self.own_parameters, *self.progress, *self.own_progress, *self.moments
         panels = self._panels
+        if panels.tabular != Tabular():
+            raise TypeError("An optimizer of a network for tables cannot be saved or copied.")
         made_for = {"layer_units": panels.layer_units, "dtype": panels.dtype.name, "sparse": panels.sparse}
         return {name: getattr(self, name) for name in names} | made_for
 
@@ -123,6 +140,29 @@ class _Optimizer:
         return not goes_on
 
 
+# What `factors` call the kinds of parameters; each but weights is a part.
+KINDS = {
+    "weights": WEIGHTS, "biases": BIASES, "blends": BLENDS, "scales": SCALES, "embeddings": EMBEDDINGS, "tables": TABLES
+}  # fmt: skip
+
+
+def _parts(panels, factors, fan_in):
+    """The parts of a network's parameters, with factors of rate and decay by kind."""
+    parts = panels.parts()
+    for name, (rate, decay) in factors.items():
+        if name not in KINDS or not (0 <= rate < np.inf and 0 <= decay < np.inf):
+            raise ValueError(f"factors must hold two numbers >= 0 for some of {list(KINDS)}, got {name!r}.")
+        layers = range(1, len(panels.shapes) + 1) if name == "weights" else [0]
+        for layer in layers:
+            part = panels.part(layer, KINDS[name])
+            parts["rate"][part], parts["decay"][part] = rate, decay
+    if fan_in:  # W = V / sqrt(n): the step of V, told of W
+        for part, (n, _) in enumerate(panels.shapes):
+            parts["rate"][part] /= np.sqrt(n)
+            parts["epsilon"][part] *= np.sqrt(n)
+    return parts
+
+
 class Adam(_Optimizer):
     """Adam (Kingma and Ba, 2014), epsilon outside the bias correction.
 
@@ -151,6 +191,15 @@ class Adam(_Optimizer):
         lambda cannot be pickled.
     max_iter : int, default=200
         Epochs that the schedule runs over.
+    factors : dict, optional
+        What the rate, and weight decay once more, are multiplied by for some kinds of parameters: of 'weights',
+        'biases', 'scales', 'blends', 'embeddings' and 'tables', see `Tabular`, to two numbers >= 0. (1, 1) of all that
+        are absent, but (1, 0) of biases.
+    fan_in : bool, default=False
+        Whether the weights are trained as V = sqrt(n) W, for n units below: as if each layer were A V / sqrt(n) + b.
+        Decay is that of V.
+    fade : str or callable, default='constant'
+        A schedule as `lr_schedule`, of what weight decay and dropout are multiplied by.
 
     Attributes
     ----------
@@ -167,7 +216,7 @@ class Adam(_Optimizer):
     """
 
     parameters, progress, moments = ("learning_rate_init", "beta_1", "beta_2", "epsilon"), ("t",), ("ms", "vs")
-    own_parameters = "weight_decay", "clipnorm", "seed", "lr_schedule", "max_iter"
+    own_parameters = "weight_decay", "clipnorm", "seed", "lr_schedule", "max_iter", "factors", "fan_in", "fade"
     own_progress = "batches", "rate", "epochs"
 
     def __init__(
@@ -183,11 +232,17 @@ class Adam(_Optimizer):
         seed=0,
         lr_schedule="constant",
         max_iter=200,
+        factors=None,
+        fan_in=False,
+        fade="constant",
     ):
-        if lr_schedule in ONLY_SGD:
-            raise ValueError(f"lr_schedule={lr_schedule!r} is for SGD only.")
+        for name in lr_schedule, fade:
+            if name in ONLY_SGD:
+                raise ValueError(f"lr_schedule={name!r} is for SGD only.")
         schedule = make_schedule(lr_schedule, learning_rate_init, 0.5, max_iter)
-        super().__init__(network, "adam", schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed)
+        numbers = beta_1, beta_2, epsilon, weight_decay, clipnorm, seed
+        super().__init__(network, "adam", schedule, *numbers, factors, fan_in, fade)
+        self.factors, self.fan_in, self.fade = factors, fan_in, fade
         self.beta_1, self.beta_2, self.epsilon, self.lr_schedule = beta_1, beta_2, epsilon, lr_schedule
 
     @property

@@ -60,6 +60,8 @@ class Activation(NamedTuple):
     activate_and_keep: jit.Kernel | None = None
     # instead, for what takes whole rows
     normalize: jit.Kernel | None = None
+    # in place of all that, where the activation is parametric; not for those whose derivative is not kept
+    blend: jit.Kernel | None = None
     derivative: int = ONE
     # the bias of the units that pad a layer: they put out 0
     padded_bias: float = 0.0
@@ -103,6 +105,33 @@ def activate_and_keep(A, start, rows, columns, apart):
             a = f(z)
             store(a, A, o, 0)
             store(slope(z, a), A, o + apart, 0)
+
+
+@kernel
+def blend(job, i, c_first, c_last, first, last):
+    """A_i = z + b (f(z) - z) with a parameter b of each unit, as RealMLP has it; on the way z stands in A.
+
+    For rows first..last and the panels from column c_first to c_last. If they are wanted, the derivative and f(z) - z
+    are kept.
+    """
+    layer, A, height, panel, width, one = (
+        job.layers[i],
+        job.A,
+        job.height,
+        VECS * lanes(job),
+        lanes(job),
+        number(job, 1),
+    )
+    for r in range(first, last):
+        for c in range(c_first, min(c_last, layer.units), width):
+            o, b = at(layer.values, height, r, c, panel), load(job.P, layer.blends + c, 0, 1, 1)
+            z = load(A, o, 0, 1, 1)
+            a = f(z)
+            difference = a - z
+            store(multiply_add(b, difference, z), A, o, 0)
+            if layer.differences >= 0:
+                store(difference, A, at(layer.differences, height, r, c, panel), 0)
+                store(multiply_add(b, slope(z, a) - one, one), A, at(layer.slopes, height, r, c, panel), 0)
 
 
 @inlined
@@ -161,6 +190,7 @@ def _row(name, f, slope=None, **others):
         others |= {
             "activate_and_keep": jit.variant(activate_and_keep, f"_{name}", f=f, slope=slope),
             "derivative": KEPT,
+            "blend": jit.variant(blend, f"_{name}", f=f, slope=slope),
         }
     return Activation(name, activate=jit.variant(activate, f"_{name}", f=f), **others)
 

@@ -10,6 +10,7 @@ A kernel takes some rows of the batch, or some columns of the layer, and knows n
 from fastmlp.compiled import jit
 from fastmlp.compiled.activations import KEPT, OF_LOGISTIC, OF_RELU, OF_TANH, activated
 from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.records import BLENDS, WEIGHTS
 from fastmlp.compiled.storage import BLOCK, CHUNK, FEW, TYPES, at, kernel, padded
 from fastmlp.compiled.tile import (
     ROWS,
@@ -198,6 +199,8 @@ def forward_panels(job, i, c_first, c_last, first, last):
                 else:
                     for v in range(c, n, width):
                         _forward_narrow(job, i, v, r, end)
+    if layer.blend != 0:
+        call(layer.blend, (job, i, c_first, c_last, first, last))
     if layer.drop != 0:
         call(layer.drop, (job, i, c_first, c_last, first, last))
 
@@ -210,10 +213,19 @@ def normalize(job, first, last):
         call(output.normalize, (job, first, last))
 
 
+@inlined
+def fill(job, X, start, count, first):
+    """A_0 for rows of X, those that `pack` takes: X itself, or what a network for tables makes of it."""
+    if job.layers[0].fill != 0:
+        call(job.layers[0].fill, (job, X, start, count, first))
+    else:
+        pack(job, X, start, count, first)
+
+
 @kernel
 def forward_rows(job, X, start, count, first):
     """A_0 .. A_L for `count` rows of X, those that `pack` takes, in rows of A from `first`."""
-    pack(job, X, start, count, first)
+    fill(job, X, start, count, first)
     last = first + padded(count, ROWS)
     for i in range(1, job.layer_count + 1):
         forward_panels(job, i, 0, job.layers[i].units, first, last)
@@ -259,6 +271,9 @@ def _backward(vecs):
                 if k + CHUNK >= n:
                     kept = below.slopes if derivative == KEPT else below.values
                     a = load(A, at(kept, height, r, c, panel), panel, ROWS, vecs)
+                    if below.differences >= 0:  # what the gradient of a parametric activation is the sum of
+                        o = at(below.differences, height, r, c, panel)
+                        store(delta * load(A, o, panel, ROWS, vecs), A, o, panel)
                     if derivative == OF_RELU:
                         delta = where_nonzero(a, delta)
                     elif derivative == OF_LOGISTIC:
@@ -337,13 +352,16 @@ _gradient_wide_low, _gradient_narrow_low = _gradient(ROWS // 2, VECS), _gradient
 def gradient_item(job, item, first, last, batch, G, g):
     """The gradient of a work item over the rows of the batch in first..last; to G, from offset g on."""
     i, c, k, k_last, panel, width = item.layer, item.column, item.first, item.last, VECS * lanes(job), lanes(job)
-    layer, D = job.layers[i], job.D
+    layer = job.layers[i]
     n = job.layers[i - 1].units if layer.transposed else layer.units
-    if k == k_last:  # biases: delta is 0 in the rows that fill the last tile
-        for v in range(0, min(panel, layer.units - c), width):
-            sums, d = zeros(D, ROWS, 1), at(layer.deltas, job.height, 0, c, panel) + v
+    if item.kind != WEIGHTS:  # delta is 0 in the rows that fill the last tile
+        terms, start = job.D, layer.deltas
+        if item.kind == BLENDS:
+            terms, start = job.A, layer.differences
+        for v in range(0, item.count, width):
+            sums, d = zeros(terms, ROWS, 1), at(start, job.height, 0, c, panel) + v
             for r in range(first, last, ROWS):
-                sums = sums + load(D, d + r * panel, panel, ROWS, 1)
+                sums = sums + load(terms, d + r * panel, panel, ROWS, 1)
             store(column_sum(sums), G, g + v, 0)
     else:
         end = min(last, batch)
@@ -359,14 +377,3 @@ def gradient_item(job, item, first, last, batch, G, g):
                 _gradient_narrow(job, i, c + v, k, k_low, first, end, G, g + v)
                 if k_low < k_last:
                     _gradient_narrow_low(job, i, c + v, k_low, k_last, first, end, G, g_low + v)
-
-
-@inlined
-def parameters_of(job, item):
-    """Where the parameters of a work item start in P."""
-    i, panel = item.layer, VECS * lanes(job)
-    layer = job.layers[i]
-    if item.first == item.last:
-        return layer.biases + item.column
-    n = layer.units if layer.transposed else job.layers[i - 1].units
-    return at(layer.weights, padded(n, ROWS), item.first, item.column, panel)

@@ -26,12 +26,12 @@ from fastmlp.compiled import jit
 from fastmlp.compiled.dense import (
     backward_panels,
     fetch_rows,
+    fill,
     forward_panels,
     forward_rows,
     gradient_item,
     normalize,
     pack,
-    parameters_of,
     put_out,
 )
 from fastmlp.compiled.jit import inlined
@@ -44,7 +44,8 @@ from fastmlp.compiled.sparse import (
     gradient_item_of_nonzeros,
     sort_nonzeros,
 )
-from fastmlp.compiled.storage import TYPES, columns_of, kernel, padded, rows_of, scratch_of
+from fastmlp.compiled.storage import TYPES, columns_of, fade_of, kernel, padded, rows_of, scratch_of
+from fastmlp.compiled.tabular import gradient_item_of_tables, step_scales, sum_scales
 from fastmlp.compiled.team import begin, end, hire, keep_pace, lose, take_part
 from fastmlp.compiled.tile import (
     ROWS,
@@ -103,7 +104,7 @@ def open_batch(job, start, batch):
     step.weight, step.scale = weight, 1 / weight if weight != 0 else 0.0
     step.rate, step.clip = job.rates[job.batch], 1.0
     job.batch += 1
-    step.keep = 1 - step.rate * step.weight_decay
+    step.decay = step.rate * step.weight_decay * fade_of(job)
     if step.corrected != 0 and weight != 0:
         step.steps += 1
         step.rate *= math.sqrt(1 - step.beta_2**step.steps) / (1 - step.beta_1**step.steps)
@@ -160,12 +161,12 @@ def rows_pass(job, i, p, start, batch, X):
         forward_rows(job, X, start + first, min(last, batch) - first, first)
         call(job.loss_kernel, (job, first, last, start, batch))
         if job.goal != LOSS:
-            for k in range(job.layer_count, 1, -1):
+            for k in range(job.layer_count, job.lowest, -1):
                 backward_panels(job, k, 0, job.layers[k - 1].units, first, last, scratch)
             if job.groups > 1:
                 G = skip(job.G, g * size)
                 for j in range(job.item_count):
-                    gradient_item(job, job.items[j], first, last, batch, G, parameters_of(job, job.items[j]))
+                    gradient_item(job, job.items[j], first, last, batch, G, job.items[j].start)
 
 
 @kernel
@@ -174,7 +175,7 @@ def pack_pass(job, i, p, start, batch, X):
     if p == 0:
         open_batch(job, start, batch)
     first, last = rows_of(p, job, batch)
-    pack(job, X, start + first, min(last, batch) - first, first)
+    fill(job, X, start + first, min(last, batch) - first, first)
 
 
 @kernel
@@ -220,6 +221,12 @@ def outputs_pass(job, i, p, start, batch, X):
 # ---- weights ----------------------------------------------------------------------------------------------------
 
 
+@inlined
+def take_step(job, item, G, g):
+    """The step of a work item whose gradients are in G from g on."""
+    call(job.step_item, (job, item, G, g))
+
+
 @kernel
 def weights_pass(job, i, p, start, batch, X):
     """Thread p's work items: with the gradients of the groups, or with that of the whole batch, an item at a time.
@@ -235,11 +242,11 @@ def weights_pass(job, i, p, start, batch, X):
             item, done, all_ = job.items[j], j - first, last - first
             fetch_rows(job, X, next_ + count * done // all_, next_ + count * (done + 1) // all_)
             if job.groups > 1:
-                call(job.step_item, (job, item, job.G, parameters_of(job, item)))
+                take_step(job, item, job.G, item.start)
             else:
                 if job.goal != LOSS:
                     gradient_item(job, item, 0, padded(batch, ROWS), batch, scratch, 0)
-                call(job.step_item, (job, item, scratch, 0))
+                take_step(job, item, scratch, 0)
     if p == 0:
         note_loss(job, batch)
 
@@ -253,10 +260,9 @@ def gradient_pass(job, i, p, start, batch, X):
     if job.step.scale != 0:
         for j in range(job.shares[p], job.shares[p + 1]):
             item = job.items[j]
-            o = parameters_of(job, item)
             if job.groups == 1:
-                gradient_item(job, item, 0, padded(batch, ROWS), batch, skip(job.G, o), 0)
-            measure_item(job, item, o)
+                gradient_item(job, item, 0, padded(batch, ROWS), batch, skip(job.G, item.start), 0)
+            measure_item(job, item)
 
 
 @kernel
@@ -276,9 +282,32 @@ def step_pass(job, i, p, start, batch, X):
     if job.step.scale != 0:
         for j in range(job.shares[p], job.shares[p + 1]):
             item = job.items[j]
-            call(job.step_item, (job, item, job.G, parameters_of(job, item)))
+            call(job.step_item, (job, item, job.G, item.start))
     if p == 0:
         note_loss(job, batch)
+
+
+# ---- tables -----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def sum_and_step(job, item, G, g):
+    """In place of `take_step`: the gradient of the inputs' factors is made of those of W_1."""
+    sum_scales(job, item, G, g)
+    take_step(job, item, G, g)
+
+
+rows_pass_of_tables = jit.variant(rows_pass, "_of_tables", gradient_item=gradient_item_of_tables)
+weights_pass_of_tables = jit.variant(
+    weights_pass, "_of_tables", gradient_item=gradient_item_of_tables, take_step=sum_and_step
+)
+
+
+@kernel
+def scales_pass(job, i, p, start, batch, X):
+    """The step of the inputs' factors."""
+    if p == 0 and job.step.scale != 0 and job.goal != LOSS:
+        step_scales(job, scratch_of(p, job))
 
 
 # ---- sparse X ---------------------------------------------------------------------------------------------------
@@ -326,7 +355,7 @@ def train_batches(job, p, X):
 
 
 @jit.entry(TYPES)
-def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q, M, V):
+def epoch(words, X, x, Y, sample_weights, rows, order, rates, fades, first, until, P, Q, M, V):
     """Train on the rows of X that `order` names, a batch after the other. Returns the epoch's loss.
 
     The job is one that `Plan` has made: the rest of what it tells comes here.
@@ -358,7 +387,9 @@ def epoch(words, X, x, Y, sample_weights, rows, order, rates, first, until, P, Q
     job.x, job.Y, job.sample_weights, job.sample_weight_stride = pointer(x), pointer(Y), pointer(sample_weights), stride
     job.order, job.ordered, job.rates, job.X = pointer(order), 1, pointer(rates), address(X)
     job.P, job.Q, job.M, job.V, job.size = pointer(P), pointer(Q), pointer(M), pointer(V), len(P)
+    job.fades, job.faded = pointer(fades), len(fades)
     job.rows, job.first_row, job.batch = n, first, first // batch_size
+    job.batches_before = step.batches - job.batch
     batches = (until - first + batch_size - 1) // batch_size
     job.pass_count = batches * job.passes_a_batch
     job.layers[0].X = memory(P, address(X))
@@ -383,7 +414,7 @@ def find_not_finite(job, X, start, count):
 
     Only of these v - v is not 0. What stands side by side in memory is read side by side, rows or columns.
     """
-    x, n = job.x, job.layers[0].units
+    x, n = job.x, job.layers[0].columns
     outer_count, outer_stride, inner_count, inner_stride = count, x[1], n, x[2]
     if abs(outer_stride) < abs(inner_stride):
         outer_count, outer_stride, inner_count, inner_stride = inner_count, inner_stride, outer_count, outer_stride

@@ -43,9 +43,11 @@ LAYER = Record(
         "activate": INT,  # the address of the kernel that does the rest of f_i; 0: there is none. See `activations`
         "normalize": INT,  # the same for what takes whole rows: softmax
         "derivative": INT,  # where f_i' comes from
+        "blend": INT,  # the address of the kernel that does all of a parametric f_i; 0: it is none
+        "blends": INT,  # where its parameters, one for each unit, start in P; -1: there are none
+        "differences": INT,  # where f_i(z) - z starts in A, and on the way back its product with delta; -1: not kept
         "drop": INT,  # the address of the kernel that leaves out units; 0: none. See `dropout`
-        "dropped": INT,  # units of 2^32, on the average
-        "drop_scale": FLOAT,  # what the others are multiplied by
+        "dropout": FLOAT,  # what part of them, on the average
         "undropped": INT,  # where f_i' comes from, if no units are left out
         "values": INT,  # where A_i starts in A
         "slopes": INT,  # where f_i'(Z_i) starts in A, for an f_i that keeps it
@@ -57,16 +59,40 @@ LAYER = Record(
         "in_place": INT,  # of the input: how many columns are read where X has them, whole panels
         "X": NUMBERS,  # of the input: where X is
         "places": INTS,  # of the input: where each row of the batch starts in X
+        # of the input of a network for tables, see `tabular`
+        "columns": INT,  # of X
+        "fill": INT,  # the address of the kernel that makes A_0 of X; 0: it is X
+        "scales": INT,  # where the factors of its units start in P; -1: there are none
+        "numbers": INT,  # how many columns of X are embedded
+        "embeddings": INT,  # where the parameters of that start in P
+        "categories": INT,  # how many of the last columns are numbers of categories
+        "tables": INTS,  # where the table of each of them starts in P
+        "category_counts": INTS,  # the highest number in each of them
+        "embedded_gradient": INT,  # the address of the kernel for the gradients of all that is embedded
     },
 )
 ITEM = Record(  # a piece of the pass over the weights
     "Item",
     {
         "layer": INT,
+        "kind": INT,  # of its parameters, see below
         "column": INT,  # the first column of a panel of what stands in P
-        "first": INT,  # a range of its rows; an empty one stands for the biases
+        "first": INT,  # a range of its rows; of a table, a range of categories
         "last": INT,
+        "start": INT,  # where its parameters start in P
+        "count": INT,  # of them, if they are not weights
+        "part": INT,  # the number of their PART
         "place": INT,  # its number among all, however they are dealt out
+    },
+)
+# kinds of parameters: W_i, b_i; of parametric activations; factors of inputs; of embedded numbers and of categories
+WEIGHTS, BIASES, BLENDS, SCALES, EMBEDDINGS, TABLES = range(6)
+PART = Record(  # of the parameters: the weights of a layer, or all of another kind
+    "Part",
+    {
+        "rate": FLOAT,  # what the learning rate is multiplied by
+        "epsilon": FLOAT,  # what Adam's epsilon is multiplied by
+        "decay": FLOAT,  # what weight decay is multiplied by, once more
     },
 )
 STEP = Record(  # an optimizer's numbers, and those of the epoch
@@ -76,12 +102,13 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "corrected": FLOAT,  # whether there is one
         "clipnorm": FLOAT,  # what the norm of the whole gradient may be
         "clip": FLOAT,  # what is left of the gradient of this batch then: a factor
-        "keep": FLOAT,  # what decay leaves of a weight in a step
+        "decay": FLOAT,  # the part of a weight that decays in a step
         "weight_decay": FLOAT,
         "alpha": FLOAT,  # weight of the L2 penalty
         "beta_1": FLOAT,  # decay of the first moments; the momentum of SGD
         "beta_2": FLOAT,
         "epsilon": FLOAT,
+        "parts": PART,
         "steps": FLOAT,  # done so far
         "batches": INT,  # seen so far
         "seed": INT,  # of random numbers
@@ -146,12 +173,17 @@ JOB = Record(
         "layer_count": INT,  # the input is not counted
         "items": ITEM,
         "item_count": INT,
+        "scale_items": ITEM,  # those whose gradients come from the weights' items
+        "scale_item_count": INT,
         "shares": INTS,  # thread p steps the items from shares[p] to shares[p + 1]
         "goal": INT,  # what is asked for: LOSS, GRADIENT or STEP
         "step_item": INT,  # the address of the kernel that steps an item by a rule, see `updates`
         "step": STEP,
         "rates": FLOATS,  # the learning rate of each batch
+        "fades": FLOATS,  # what is left of weight decay and dropout in each batch
+        "faded": INT,  # how many there are; 0: all is left
         "batch": INT,  # the number of the next one
+        "batches_before": INT,  # the epoch
         "loss_kernel": INT,  # the address of the kernel for losses and deltas of the output, see `losses`
         "loss_parameter": FLOAT,
         "loss_divisor": FLOAT,  # outputs, if the loss is their mean
@@ -178,6 +210,8 @@ JOB = Record(
         "D": NUMBERS,  # their deltas
         "height": INT,  # rows of a panel of A and D
         "scratch": NUMBERS,  # for each thread, CHUNK rows of a panel
+        "lowest": INT,  # the layer at which the way back ends
+        "scale_sums": FLOATS,  # sums over W_1 times its gradient: of each row, panel after panel
         "losses": FLOATS,  # of each row, then of each tile of rows
         "squares": FLOATS,  # of each item: the sum of the squares of its weights
         "gradient_squares": FLOATS,  # of each item: the same of its gradient, if that is clipped

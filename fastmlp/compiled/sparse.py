@@ -132,7 +132,7 @@ def gradient_nonzeros(job, item, G):
 @kernel
 def gradient_item_of_nonzeros(job, item, first, last, batch, G, g):
     """In place of `gradient_item`."""
-    if item.layer == 1 and item.first < item.last:
+    if item.layer == 1 and item.kind == WEIGHTS:
         gradient_nonzeros(job, item, G)
     else:
         gradient_item(job, item, first, last, batch, G, g)

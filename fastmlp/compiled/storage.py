@@ -52,6 +52,14 @@ def columns_of(p, job, n):
 
 
 @inlined
+def fade_of(job):
+    """What is left of weight decay and dropout in this batch: 1 is all. To be read before the batch is counted."""
+    if job.faded == 0:
+        return 1.0
+    return job.fades[job.step.batches - job.batches_before]
+
+
+@inlined
 def scratch_of(p, job):
     """Thread p's scratch."""
     return skip(job.scratch, p * CHUNK * VECS * lanes(job))

@@ -331,6 +331,30 @@ def _normal_chord(t):
     return _polynomial(t / (t + 4.0), NORMAL_COEFFICIENTS[t.bits])
 
 
+# of sin t and cos t by t^2, up to |t| = pi / 2
+_SIN_COEFFICIENTS = {bits: [(-1) ** k / math.factorial(2 * k + 1) for k in range(n)] for bits, n in ((32, 7), (64, 11))}
+_COS_COEFFICIENTS = {bits: [(-1) ** k / math.factorial(2 * k) for k in range(n)] for bits, n in ((32, 8), (64, 12))}
+
+
+def _half_turn(x):
+    """sin t and cos t for t = pi (x - n), n the nearest integer to x."""
+    t = (x - x.intrinsic("rint")) * math.pi
+    square = t * t
+    return t * _polynomial(square, _SIN_COEFFICIENTS[x.bits]), _polynomial(square, _COS_COEFFICIENTS[x.bits])
+
+
+def _sin_of_turns(x):
+    """sin 2t = 2 sin t cos t"""
+    sin, cos = _half_turn(x)
+    return sin * cos * 2.0
+
+
+def _cos_of_turns(x):
+    """cos 2t = 1 - 2 sin^2 t"""
+    sin, _ = _half_turn(x)
+    return (sin * -2.0).times_plus(sin, 1.0)
+
+
 def _divide(numerator, constant, x, inverse, low=None):
     """numerator / (constant + x); `inverse` is 1 / (constant + x) to a bit or two.
 
@@ -1204,6 +1228,18 @@ def log1p(typingctx, x):
 def normal_chord(typingctx, t):
     """P(t), with which 1/2 - t P(t) = e^(t^2 / 2) Phi(-t), Phi the normal distribution, for 0 <= t <= 13."""
     return _arguments((t,), _normal_chord)
+
+
+@intrinsic
+def sin_of_turns(typingctx, x):
+    """sin(2 pi x) with an error of at most 3 eps."""
+    return _arguments((x,), _sin_of_turns)
+
+
+@intrinsic
+def cos_of_turns(typingctx, x):
+    """cos(2 pi x) with an error of at most 3 eps."""
+    return _arguments((x,), _cos_of_turns)
 
 
 @intrinsic

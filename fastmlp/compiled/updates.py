@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fastmlp.compiled import jit
 from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.records import SCALES, WEIGHTS
 from fastmlp.compiled.storage import at, kernel, padded
 from fastmlp.compiled.tile import ROWS, VECS, lanes, load, number, sqrt, store, store_transposed, total, zeros
 
@@ -45,33 +46,34 @@ def summed(G, g, groups, size):
 def step_item(job, item, G, g):
     """The step of a work item with the sum of the groups' gradients, in G from g on.
 
-    dW = (sum of gradients + alpha W) * scale, db = (sum of gradients) * scale; both times `clip`. squares[place]
+    dW = (sum of gradients + alpha W) * scale, of all else (sum of gradients) * scale; both times `clip`. squares[place]
     becomes the sum of the squares of the old weights.
     """
     step, layer, panel, width = job.step, job.layers[item.layer], VECS * lanes(job), lanes(job)
-    P, Q, M, V, k_first, k_last, c = job.P, job.Q, job.M, job.V, item.first, item.last, item.column
-    scale, rate = number(P, step.scale * step.clip), number(P, step.rate)
-    alpha, keep, epsilon = number(P, step.alpha), number(P, step.keep), number(P, step.epsilon)
+    part = step.parts[item.part]
+    P, Q, M, V, k_first, c, o = job.P, job.Q, job.M, job.V, item.first, item.column, item.start
+    scale, rate, alpha = number(P, step.scale * step.clip), number(P, step.rate * part.rate), number(P, step.alpha)
+    keep, epsilon = number(P, 1 - step.decay * part.decay), number(P, step.epsilon * part.epsilon)
     beta_1, rest_1 = number(P, step.beta_1), number(P, 1 - step.beta_1)
     beta_2, rest_2 = number(P, step.beta_2), number(P, 1 - step.beta_2)
     square_sum, groups, size = zeros(P, 1, 1), job.groups, job.size
-    n, m = job.layers[item.layer - 1].units, layer.units  # of W_i, or of W_i' if that stands in P
+    m = layer.units  # columns of W_i, or of W_i' if that stands in P
     if layer.transposed:
-        n, m = m, n
-    if k_first == k_last:  # biases: no penalty, no decay
-        alpha, keep, k_last, m, o = number(P, 0), number(P, 1), 1, layer.units, layer.biases + c
-    else:
-        o = at(layer.weights, padded(n, ROWS), k_first, c, panel)
-    columns = min(panel, padded(m - c, width))
-    for r in range(0, (k_last - k_first) * panel, panel):
+        m = job.layers[item.layer - 1].units
+    rows, columns = item.last - k_first, min(panel, padded(m - c, width))
+    if item.kind != WEIGHTS:  # no penalty
+        alpha, rows, columns = number(P, 0), 1, item.count
+    if item.kind == SCALES:
+        groups = 1
+    for r in range(0, rows * panel, panel):
         for v in range(r, r + columns, width):
             w = load(P, o + v, 0, 1, 1)
             if alpha != 0:
                 square_sum = square_sum + w * w
             gradient = (summed(G, g + v, groups, size) + alpha * w) * scale
             rule(o + v, w, gradient, rate, keep, beta_1, rest_1, beta_2, rest_2, epsilon, P, M, V)
-    if item.first != item.last and job.goal == STEP and layer.copy >= 0:
-        for k in range(k_first, k_last, ROWS):
+    if item.kind == WEIGHTS and job.goal == STEP and layer.copy >= 0:
+        for k in range(k_first, item.last, ROWS):
             for v in range(0, columns, width):
                 copy = at(layer.copy, padded(m, width), c + v, k, panel)
                 store_transposed(load(P, o + (k - k_first) * panel + v, panel, ROWS, 1), Q, copy, panel)
@@ -79,20 +81,20 @@ def step_item(job, item, G, g):
 
 
 @kernel
-def measure_item(job, item, o):
-    """gradient_squares[place] = the sum of the squares of dW, or db, of a work item, whose parameters are in P from o.
+def measure_item(job, item):
+    """gradient_squares[place] = the sum of the squares of dW, or db, of a work item.
 
     The padding has the gradient 0, and adds nothing.
     """
     step, layer, panel, width = job.step, job.layers[item.layer], VECS * lanes(job), lanes(job)
     P, G, scale, alpha = job.P, job.G, number(job, step.scale), number(job, step.alpha)
-    groups, size, rows, m = job.groups, job.size, item.last - item.first, layer.units
-    if rows == 0:  # biases
-        alpha, rows = number(job, 0), 1
-    elif layer.transposed:
+    groups, size, m, square_sum = job.groups, job.size, layer.units, zeros(P, 1, 1)
+    if layer.transposed:
         m = job.layers[item.layer - 1].units
-    columns, square_sum = min(panel, padded(m - item.column, width)), zeros(P, 1, 1)
-    for r in range(o, o + rows * panel, panel):
+    rows, columns = item.last - item.first, min(panel, padded(m - item.column, width))
+    if item.kind != WEIGHTS:
+        alpha, rows, columns = number(job, 0), 1, item.count
+    for r in range(item.start, item.start + rows * panel, panel):
         for v in range(r, r + columns, width):
             gradient = (summed(G, v, groups, size) + alpha * load(P, v, 0, 1, 1)) * scale
             square_sum = square_sum + gradient * gradient
