@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _TIMES = datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64
+# Where X is converted and summed up to see whether it is finite: an error tells of it if it is not.
+_QUIET = {"over": "ignore", "invalid": "ignore"}
 # Half the largest number: twice this is one still.
 _LARGE = np.finfo(np.float64).max / 2
 # Numbers that are worked on at a time: they stay in the cache.
@@ -89,9 +91,9 @@ def _numbers(column, name):
             numbers = np.array([math.nan if value is None else float(value) for value in values])
         except OverflowError:  # of an int
             numbers = np.array([math.inf])
-    with np.errstate(over="ignore"):  # the next line tells of it
+    with np.errstate(**_QUIET):
         numbers = numbers.astype(np.float64, copy=False)
-    assert_all_finite(numbers, allow_nan=True, estimator_name="TableEncoder", input_name="X")
+        assert_all_finite(numbers, allow_nan=True, estimator_name="TableEncoder", input_name="X")
     return numbers
 
 
@@ -461,4 +463,5 @@ class RobustScaleSmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         return tags
 
     def _validate(self, X, reset):
-        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
+        with np.errstate(**_QUIET):
+            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
