@@ -1,8 +1,5 @@
 """What RealMLP (Holzmueller et al., NeurIPS 2024) does to a table before a network sees it, as two transformers.
 
-`TableEncoder` makes numbers of a table: numbers, indicators of missing ones, one-hots and codes of categories.
-`RobustScaleSmoothClip` brings columns to one scale, where few values are large and none is beyond 3.
-
 pandas and polars are never imported: of a column of theirs `dtype`, `to_numpy` and `to_list` are asked.
 """
 
@@ -70,6 +67,12 @@ def _values(column, name):
     if not kinds.keys() <= {str, int, bool}:  # of others some may be missing: NaN is unlike itself
         values = [None if kinds[type(value)] == "missing" or value != value else value for value in values]
     return values, {kinds[type_] for type_ in set(map(type, values)) - {type(None)}}
+
+
+def _kinds_at_first(X, name, column):
+    """By dtype; but in an array of objects by values, as nobody has chosen a dtype for a column there."""
+    by_values = column.dtype == object and not _is_frame(X)
+    return _values(column, name)[1] if by_values else {_kind_of_dtype(column, name)}
 
 
 def _as_text(values):
@@ -171,9 +174,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     -----
     Missing are None, NaN, and what pandas and polars have for it; the empty string is a category. Categories that are
     all numbers, True and False among them, are compared as numbers. Where others are among them, all are compared as
-    text: 1 is then the same as "1".
-
-    Dates, times and nested values are refused, as there are many ways to make numbers of them.
+    text: 1 is then the same as "1". Dates, times and nested values are refused.
 
     Examples
     --------
@@ -217,6 +218,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         columns = self._columns(X, reset=True)
         self.is_categorical_ = self._find_categorical(X, columns)
         self.categories_, self._kinds, missing = [], [], []
+        limit = math.inf if self.max_one_hot is None else self.max_one_hot
         for i, (name, column) in enumerate(columns):
             if self.is_categorical_[i]:
                 values, kinds = _values(column, name)
@@ -227,9 +229,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 missing.append(i)
         self.missing_features_ = np.array(missing, dtype=np.intp)
         self.n_numbers_ = self.n_features_in_ - len(self.categories_)
-        one_hot = [len(found) for found in self.categories_ if not self._is_coded(found)]
-        self.n_plain_ = len(missing) + sum(1 if k == 2 else k for k in one_hot)
-        self.category_counts_ = tuple(len(found) for found in self.categories_ if self._is_coded(found))
+        counts = [len(categories) for categories in self.categories_]
+        self._coded = [k > limit for k in counts]
+        self.n_plain_ = len(missing) + sum(1 if k == 2 else k for k in counts if k <= limit)
+        self.category_counts_ = tuple(k for k in counts if k > limit)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -247,12 +250,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         columns = self._columns(X, reset=False)
         numbers, indicators, one_hots, codes = [], [], [], []
-        of_categories = zip(self.categories_, self._kinds, strict=True)
+        of_categories = zip(self.categories_, self._kinds, self._coded, strict=True)
         for i, (name, column) in enumerate(columns):
             if self.is_categorical_[i]:
-                categories, kinds = next(of_categories)
+                categories, kinds, coded = next(of_categories)
                 found = _codes(column, name, categories, kinds)
-                if self._is_coded(categories):
+                if coded:
                     codes.append(found[:, None])
                 else:
                     one_hots.append(_one_hot(found, len(categories)))
@@ -282,8 +285,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         numbers = list(names[~self.is_categorical_])
         indicators = [f"missingindicator_{name}" for name in names[self.missing_features_]]
         one_hots, codes = [], []
-        for name, categories in zip(names[self.is_categorical_], self.categories_, strict=True):
-            if self._is_coded(categories):
+        of_categories = zip(names[self.is_categorical_], self.categories_, self._coded, strict=True)
+        for name, categories, coded in of_categories:
+            if coded:
                 codes.append(name)
             else:
                 named = categories[:1] if len(categories) == 2 else categories
@@ -315,12 +319,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """Which columns hold categories; errors in the words of HistGradientBoostingClassifier."""
         n_features = len(columns)
         if isinstance(self.categorical_features, str):
-            in_objects = not _is_frame(X)  # there values tell, as nobody has chosen a dtype for a column
-            kinds = (
-                _values(column, name)[1] if in_objects and column.dtype == object else {_kind_of_dtype(column, name)}
-                for name, column in columns
-            )
-            return np.array([not found <= {"number"} for found in kinds])
+            return np.array([not _kinds_at_first(X, name, column) <= {"number"} for name, column in columns])
         is_categorical = np.zeros(n_features, dtype=bool)
         features = np.asarray([] if self.categorical_features is None else self.categorical_features)
         if features.size == 0:
@@ -353,9 +352,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             features = [names.index(feature) for feature in features]
         is_categorical[features] = True
         return is_categorical
-
-    def _is_coded(self, categories):
-        return self.max_one_hot is not None and len(categories) > self.max_one_hot
 
 
 class RobustScaleSmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
