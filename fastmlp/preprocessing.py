@@ -415,7 +415,7 @@ class RobustScaleSmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         last = np.count_nonzero(~np.isnan(halves), axis=0) - 1
 
         def quantile(q):
-            at = np.maximum(last, 0) * q  # of a column of NaN, one of them
+            at = last * q  # -1, or 0, of a column of NaN
             below = np.floor(at).astype(np.intp)
             a, b = (np.take_along_axis(halves, row[None], axis=0)[0] for row in (below, np.ceil(at).astype(np.intp)))
             return a + (b - a) * (at - below)

@@ -291,6 +291,8 @@ def test_array_dtypes():
         np.testing.assert_array_equal(TableEncoder().fit_transform(np.eye(3, dtype=dtype)), np.eye(3))
     for array in (np.array([["a"], ["b"]]), np.array([[b"a"], [b"b"]]), np.array([[True], [False]])[::-1]):
         np.testing.assert_array_equal(TableEncoder().fit_transform(array), [[1], [-1]])
+    bools = TableEncoder().fit(np.array([[np.True_], [np.False_]], dtype=object))
+    assert bools.categories_[0].tolist() == [False, True]
     objects = np.array(
         [[1, True, 1, None], [2.5, False, "a", None], [decimal.Decimal(3), None, None, NAN]], dtype=object
     )
