@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastmlp.conversion import SKOPS_TRUSTED
     from fastmlp.display import LossCurveDisplay
     from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
+    from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
 
 __all__ = [
     "MLP",
@@ -16,6 +17,8 @@ __all__ = [
     "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
+    "RobustScaleSmoothClip",
+    "TableEncoder",
     "precompile",
     "register_onnx",
 ]
@@ -28,6 +31,8 @@ _WITH_SKLEARN = {
     "LossCurveDisplay": "display",
     "SKOPS_TRUSTED": "conversion",
     "register_onnx": "estimators",
+    "RobustScaleSmoothClip": "preprocessing",
+    "TableEncoder": "preprocessing",
 }
 
 
