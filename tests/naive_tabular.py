@@ -68,9 +68,9 @@ def inputs(X, codes, p):
 
 
 def forward(X, codes, p, activation, factors=None):
-    """(H, [Z_1 .. Z_L], [A_0 .. A_{L-1}]) with A_0 = H s, Z_i = A_{i-1} W_i + b_i, A_i = (Z_i + a_i (f(Z_i) - Z_i)) r_i.
+    """(H, [Z_1 .. Z_L], [A_0 .. A_{L-1}]) with A_0 = H s, Z_i = A_{i-1} W_i + b_i.
 
-    a_i are the blends, 1 if there are none; r_i the factors of dropout, if any.
+    A_i = (Z_i + a_i (f(Z_i) - Z_i)) r_i: a_i are the blends, 1 if there are none; r_i the factors of dropout, if any.
     """
     H = inputs(X, codes, p)
     L = count(p, "weights")
