@@ -22,7 +22,7 @@ from fastmlp._data import (
     read_only,
     sparse_rows,
 )
-from fastmlp._panels import DTYPES, Panels, Tabular, pad
+from fastmlp._panels import DTYPES, NOT_TABULAR, Panels, Tabular, pad
 from fastmlp._plan import NO_FADES, Plan, make_step
 from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
@@ -79,7 +79,7 @@ class MLP:
         Part of the units that a step of training leaves out, in [0, 1), of all hidden layers or of each; the others
         are multiplied by 1 / (1 - dropout). `predict`, `loss` and `gradients` leave out nothing. The seed is the
         optimizer's.
-    tabular : Tabular, default=Tabular()
+    tabular : Tabular, default=NOT_TABULAR
         What a network for tables has beside its dense layers: embedded numbers and categories, factors of inputs,
         parametric activations, as RealMLP has them. Rows of X then have `tabular.columns(layer_units[0])` numbers.
 
@@ -110,7 +110,7 @@ class MLP:
         loss=None,
         loss_parameter=1.0,
         dropout=0.0,
-        tabular=Tabular(),
+        tabular=NOT_TABULAR,
     ):
         if any(isinstance(n, (bool, np.bool_)) for n in layer_units):
             raise TypeError("an integer is required")
@@ -147,7 +147,7 @@ class MLP:
             raise ValueError(f"{self.layer_units[0]} units of the input are too few for {tabular}.")
         if tabular.parametric and any(HIDDEN[name].blend is None for name in hidden):
             raise ValueError(f"The activations {hidden} cannot all be parametric.")
-        if self.sparse and tabular != Tabular():
+        if self.sparse and tabular != NOT_TABULAR:
             raise ValueError("A network for tables takes no sparse X.")
         self.panels = Panels(self.layer_units, self.dtype, self.sparse, tabular)
         self.plan = Plan(self.panels, [HIDDEN[name] for name in hidden] + [OUTPUTS[output]], self.dropout)
@@ -161,7 +161,7 @@ class MLP:
             self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter,
             self.dropout, self.tabular,
         )  # fmt: skip
-        return _restore, (make, self.weights, self.biases, [array.copy() for array in _arrays(self.beside)])
+        return _restore, (make, self.weights, self.biases, [array.copy() for array in arrays_beside(self)])
 
     def _empty(self):
         """Parameters that are 0, but what pads them."""
@@ -398,7 +398,7 @@ class MLP:
                 return None
             if not (array.flags.c_contiguous and array.flags.aligned):
                 return None
-        if self.tabular != Tabular():
+        if self.tabular != NOT_TABULAR:
             return None
         addresses = np.array([array.ctypes.data for array in arrays], np.int64)
         out, (view, x) = np.empty((len(X), self.layer_units[-1]), self.dtype), flat_view(X)
@@ -645,8 +645,9 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
                 network.predict_with(rows, network.weights, network.biases)
 
 
-def _arrays(beside):
-    """The arrays that `MLP.beside` holds, one after the other."""
+def arrays_beside(network):
+    """The arrays that `network.beside` holds, one after the other; scales, which may be none, first."""
+    beside = network.beside
     return [beside["scales"], *beside["blends"], beside["embeddings"], *beside["tables"]]
 
 
@@ -654,7 +655,7 @@ def _restore(make, weights, biases, beside=()):
     """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
     network = MLP(*make)
     network.set_parameters(weights, biases)
-    for array, saved in zip(_arrays(network.beside), beside, strict=False):
+    for array, saved in zip(arrays_beside(network), beside, strict=False):
         array[:] = saved
     return network
 

@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 
-from fastmlp._panels import Panels, Tabular
+from fastmlp._panels import NOT_TABULAR, Panels
 from fastmlp._plan import NO_FADES, make_step
 from fastmlp.compiled.records import BIASES, BLENDS, EMBEDDINGS, SCALES, TABLES, WEIGHTS
 from fastmlp.compiled.updates import RULES
@@ -24,7 +24,7 @@ class _Optimizer:
 
     def __init__(
         self, network, rule, schedule, beta_1, beta_2, epsilon, weight_decay, clipnorm, seed, factors=None,
-        fan_in=False, fade="constant",
+        fan_in=False, fade="constant", epsilon_inside=False,
     ):  # fmt: skip
         if not 0 <= weight_decay < np.inf:
             raise ValueError(f"weight_decay must be a number >= 0, got {weight_decay}.")
@@ -36,13 +36,14 @@ class _Optimizer:
         self.clipnorm, self.seed = clipnorm, seed
         self.rule = RULES[f"{rule}_decayed" if weight_decay > 0 else rule]
         self.learning_rate_init, self.max_iter = schedule.learning_rate_init, schedule.max_iter
-        if clipnorm is not None and self._panels.tabular != Tabular():
+        if clipnorm is not None and self._panels.tabular != NOT_TABULAR:
             raise ValueError("clipnorm is not for networks for tables.")
         self._fade = make_schedule(fade, 1.0, 0.5, schedule.max_iter)
         dtype, self._parts = self._panels.dtype, _parts(self._panels, factors or {}, fan_in)
         self.step = make_step(self._parts)
         self.step["beta_1"], self.step["beta_2"], self.step["weight_decay"] = beta_1, beta_2, weight_decay
         self.step["epsilon"] = max(epsilon, np.finfo(dtype).tiny)  # 0 / (0 + epsilon) must be 0
+        self.step["epsilon_inside"] = epsilon_inside
         self.step["corrected"], self.step["clipnorm"], self.step["seed"] = self.rule.corrected, clipnorm or 0, seed
         self.first = self._panels.moments() if self.rule.moments > 0 else np.empty(0, dtype)
         self.second = self._panels.moments() if self.rule.moments > 1 else np.empty(0, dtype)
@@ -92,7 +93,7 @@ class _Optimizer:
     def __getstate__(self):
         names = *self.parameters, *self.own_parameters, *self.progress, *self.own_progress, *self.moments
         panels = self._panels
-        if panels.tabular != Tabular():
+        if panels.tabular != NOT_TABULAR:
             raise TypeError("An optimizer of a network for tables cannot be saved or copied.")
         made_for = {"layer_units": panels.layer_units, "dtype": panels.dtype.name, "sparse": panels.sparse}
         return {name: getattr(self, name) for name in names} | made_for
@@ -200,6 +201,9 @@ class Adam(_Optimizer):
         Decay is that of V.
     fade : str or callable, default='constant'
         A schedule as `lr_schedule`, of what weight decay and dropout are multiplied by.
+    epsilon_inside : bool, default=False
+        Whether epsilon is added to the root of the second moments after their bias correction, as in PyTorch, and not
+        before, as in scikit-learn.
 
     Attributes
     ----------
@@ -216,7 +220,9 @@ class Adam(_Optimizer):
     """
 
     parameters, progress, moments = ("learning_rate_init", "beta_1", "beta_2", "epsilon"), ("t",), ("ms", "vs")
-    own_parameters = "weight_decay", "clipnorm", "seed", "lr_schedule", "max_iter", "factors", "fan_in", "fade"
+    own_parameters = (
+        "weight_decay", "clipnorm", "seed", "lr_schedule", "max_iter", "factors", "fan_in", "fade", "epsilon_inside"
+    )  # fmt: skip
     own_progress = "batches", "rate", "epochs"
 
     def __init__(
@@ -235,14 +241,15 @@ class Adam(_Optimizer):
         factors=None,
         fan_in=False,
         fade="constant",
+        epsilon_inside=False,
     ):
         for name in lr_schedule, fade:
             if name in ONLY_SGD:
                 raise ValueError(f"lr_schedule={name!r} is for SGD only.")
         schedule = make_schedule(lr_schedule, learning_rate_init, 0.5, max_iter)
         numbers = beta_1, beta_2, epsilon, weight_decay, clipnorm, seed
-        super().__init__(network, "adam", schedule, *numbers, factors, fan_in, fade)
-        self.factors, self.fan_in, self.fade = factors, fan_in, fade
+        super().__init__(network, "adam", schedule, *numbers, factors, fan_in, fade, epsilon_inside)
+        self.factors, self.fan_in, self.fade, self.epsilon_inside = factors, fan_in, fade, epsilon_inside
         self.beta_1, self.beta_2, self.epsilon, self.lr_schedule = beta_1, beta_2, epsilon, lr_schedule
 
     @property

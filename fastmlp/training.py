@@ -62,6 +62,7 @@ def train(
     max_iter,
     random_state,
     rows=None,
+    whole_batches=False,
     shuffle=True,
     alpha=0.0,
     tol=1e-4,
@@ -88,6 +89,8 @@ def train(
         Shuffles the rows anew before each epoch, on top of the last shuffle.
     rows : ndarray of int64, optional
         Numbers of the rows to train on; all if absent.
+    whole_batches : bool, default=False
+        Whether an epoch leaves out an incomplete last batch.
     measure : callable, optional
         Of no arguments: loss and score on validation rows at the current parameters, two floats. The score decides
         instead of the loss where `history.best_loss` is None.
@@ -113,9 +116,10 @@ def train(
             if shuffle:
                 shuffle_rows(random_state, rows)
             batches = optimizer.batches
-            loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, rows, deadline))
+            used = rows[: len(rows) // batch_size * batch_size] if whole_batches else rows
+            loss = loss_type(network.train_epoch(data, optimizer, batch_size, alpha, used, deadline))
             history.n_iter += 1
-            history.t += min(len(rows), (optimizer.batches - batches) * batch_size)
+            history.t += min(len(used), (optimizer.batches - batches) * batch_size)
             if verbose:
                 print(f"Iteration {history.n_iter}, loss = {loss:.8f}")
             measured = None if measure is None else measure()

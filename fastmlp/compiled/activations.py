@@ -114,14 +114,8 @@ def blend(job, i, c_first, c_last, first, last):
     For rows first..last and the panels from column c_first to c_last. If they are wanted, the derivative and f(z) - z
     are kept.
     """
-    layer, A, height, panel, width, one = (
-        job.layers[i],
-        job.A,
-        job.height,
-        VECS * lanes(job),
-        lanes(job),
-        number(job, 1),
-    )
+    layer, A, height, one = job.layers[i], job.A, job.height, number(job, 1)
+    panel, width = VECS * lanes(job), lanes(job)
     for r in range(first, last):
         for c in range(c_first, min(c_last, layer.units), width):
             o, b = at(layer.values, height, r, c, panel), load(job.P, layer.blends + c, 0, 1, 1)

@@ -102,12 +102,15 @@ def open_batch(job, start, batch):
         close_batch(job, start - job.batch_size)
     weight = sum_sample_weights(job.sample_weights, job.sample_weight_stride, job.order, start, start + batch)
     step.weight, step.scale = weight, 1 / weight if weight != 0 else 0.0
-    step.rate, step.clip = job.rates[job.batch], 1.0
+    step.rate, step.clip, step.shrunk = job.rates[job.batch], 1.0, 1.0
     job.batch += 1
     step.decay = step.rate * step.weight_decay * fade_of(job)
     if step.corrected != 0 and weight != 0:
         step.steps += 1
-        step.rate *= math.sqrt(1 - step.beta_2**step.steps) / (1 - step.beta_1**step.steps)
+        root = math.sqrt(1 - step.beta_2**step.steps)
+        step.rate *= root / (1 - step.beta_1**step.steps)
+        if step.epsilon_inside != 0:
+            step.shrunk = root
 
 
 @inlined

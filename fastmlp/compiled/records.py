@@ -100,6 +100,7 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
     {
         "rate": FLOAT,  # of this batch; with Adam's bias correction
         "corrected": FLOAT,  # whether there is one
+        "shrunk": FLOAT,  # what epsilon is multiplied by in this batch
         "clipnorm": FLOAT,  # what the norm of the whole gradient may be
         "clip": FLOAT,  # what is left of the gradient of this batch then: a factor
         "decay": FLOAT,  # the part of a weight that decays in a step
@@ -108,6 +109,7 @@ STEP = Record(  # an optimizer's numbers, and those of the epoch
         "beta_1": FLOAT,  # decay of the first moments; the momentum of SGD
         "beta_2": FLOAT,
         "epsilon": FLOAT,
+        "epsilon_inside": FLOAT,  # whether it is added to the root of the corrected second moments, as in PyTorch
         "parts": PART,
         "steps": FLOAT,  # done so far
         "batches": INT,  # seen so far

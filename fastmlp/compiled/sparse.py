@@ -21,6 +21,7 @@ line of `starts`.
 
 from fastmlp.compiled.dense import forward_panels, gradient_item, normalize, weights_forward
 from fastmlp.compiled.jit import inlined
+from fastmlp.compiled.records import WEIGHTS
 from fastmlp.compiled.storage import at, kernel, padded, rows_of
 from fastmlp.compiled.tile import ROWS, VECS, call, lanes, load, maximum, number, outer, skip, store, zeros
 

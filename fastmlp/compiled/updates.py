@@ -53,7 +53,7 @@ def step_item(job, item, G, g):
     part = step.parts[item.part]
     P, Q, M, V, k_first, c, o = job.P, job.Q, job.M, job.V, item.first, item.column, item.start
     scale, rate, alpha = number(P, step.scale * step.clip), number(P, step.rate * part.rate), number(P, step.alpha)
-    keep, epsilon = number(P, 1 - step.decay * part.decay), number(P, step.epsilon * part.epsilon)
+    keep, epsilon = number(P, 1 - step.decay * part.decay), number(P, step.epsilon * part.epsilon * step.shrunk)
     beta_1, rest_1 = number(P, step.beta_1), number(P, 1 - step.beta_1)
     beta_2, rest_2 = number(P, step.beta_2), number(P, 1 - step.beta_2)
     square_sum, groups, size = zeros(P, 1, 1), job.groups, job.size
