@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastmlp.display import LossCurveDisplay
     from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
     from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
+    from fastmlp.realmlp import RealMLPClassifier, RealMLPRegressor
 
 __all__ = [
     "MLP",
@@ -17,6 +18,8 @@ __all__ = [
     "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
+    "RealMLPClassifier",
+    "RealMLPRegressor",
     "RobustScaleSmoothClip",
     "TableEncoder",
     "precompile",
@@ -28,6 +31,8 @@ __version__ = "0.1.0"
 _WITH_SKLEARN = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
+    "RealMLPClassifier": "realmlp",
+    "RealMLPRegressor": "realmlp",
     "LossCurveDisplay": "display",
     "SKOPS_TRUSTED": "conversion",
     "register_onnx": "estimators",

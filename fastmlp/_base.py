@@ -278,7 +278,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             call.deadline = time.perf_counter() + self.max_time
         if not call.incremental:
             task_name = "iteration" if self.solver == "lbfgs" else "epoch"
-            call.tasks = tasks_of(self, task_name, call.X, call.y, call.sample_weight)
+            call.tasks = tasks_of(self, task_name, self.max_iter, call.X, call.y, call.sample_weight)
         with self._all_or_nothing(), _threads.use(self.n_jobs):
             if call.tasks is not None:
                 call.tasks.fit_begins()

@@ -14,9 +14,9 @@ except ImportError:  # scikit-learn 1.8
 OF_A_FIT = "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"
 
 
-def tasks_of(estimator, task_name, X, y, sample_weight):
+def tasks_of(estimator, *args):
     """The `Tasks` of a fit; None where nobody wants to know of them, as each epoch would take 5 us longer."""
-    return Tasks(estimator, task_name, X, y, sample_weight) if hasattr(estimator, "_skl_callbacks") else None
+    return Tasks(estimator, *args) if hasattr(estimator, "_skl_callbacks") else None
 
 
 class Tasks:
@@ -24,18 +24,20 @@ class Tasks:
 
     Parameters
     ----------
-    estimator : BaseMultilayerPerceptron
+    estimator : BaseMultilayerPerceptron or BaseRealMLP
     task_name : str
         What an epoch is called.
+    epochs : int
+        How many there will be, at most.
     X, y, sample_weight
         As they were handed to fit.
     """
 
-    def __init__(self, estimator, task_name, X, y, sample_weight):
+    def __init__(self, estimator, task_name, epochs, X, y, sample_weight):
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         self._estimator, self._task_name = estimator, task_name
         self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self._fit = estimator._init_callback_context(task_name="fit", max_subtasks=estimator.max_iter)
+        self._fit = estimator._init_callback_context(task_name="fit", max_subtasks=epochs)
         self._epoch = None
 
     def fit_begins(self):
@@ -54,11 +56,12 @@ class Tasks:
 
     def _tell(self, call, **told):
         """Call hooks. If they use the estimator, it makes a network anew, and leaves the one in training alone."""
-        network = vars(self._estimator).pop("_network", None)
+        own = {name: vars(self._estimator).pop(name) for name in ("_network",) if name in vars(self._estimator)}
         try:
             return call(**self._told, **told)
         finally:
-            self._estimator._network = network
+            vars(self._estimator).pop("_network", None)
+            vars(self._estimator).update(own)
 
     def _copies(self, learnt):
         """All that is no parameter, with what is learnt: callbacks may change and keep it, and training goes on."""

@@ -161,6 +161,11 @@ class Panels:
         """The number of the PART of some parameters."""
         return layer - 1 if kind == WEIGHTS else len(self.shapes) + kind - 1
 
+    def arrays_beside(self, flat):
+        """The views that `beside` gives, one after the other; scales, which may be none, are the first."""
+        beside = self.beside(flat)
+        return [beside["scales"], *beside["blends"], beside["embeddings"], *beside["tables"]]
+
     @property
     def blocks(self):
         """How many blocks of rows W_1 has."""

@@ -161,7 +161,8 @@ class MLP:
             self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter,
             self.dropout, self.tabular,
         )  # fmt: skip
-        return _restore, (make, self.weights, self.biases, [array.copy() for array in arrays_beside(self)])
+        beside = [array.copy() for array in self.panels.arrays_beside(self.parameters)]
+        return restore, (make, self.weights, self.biases, beside)
 
     def _empty(self):
         """Parameters that are 0, but what pads them."""
@@ -645,19 +646,16 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
                 network.predict_with(rows, network.weights, network.biases)
 
 
-def arrays_beside(network):
-    """The arrays that `network.beside` holds, one after the other; scales, which may be none, first."""
-    beside = network.beside
-    return [beside["scales"], *beside["blends"], beside["embeddings"], *beside["tables"]]
-
-
-def _restore(make, weights, biases, beside=()):
+def restore(make, weights, biases, beside=()):
     """Unpickle: in the panels of this processor, which may not be those of the one that pickled."""
     network = MLP(*make)
     network.set_parameters(weights, biases)
-    for array, saved in zip(arrays_beside(network), beside, strict=False):
+    for array, saved in zip(network.panels.arrays_beside(network.parameters), beside, strict=False):
         array[:] = saved
     return network
+
+
+_restore = restore  # where older versions' pickles look for it
 
 
 def _fingerprint(arrays):

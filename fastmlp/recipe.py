@@ -11,7 +11,7 @@ import numpy as np
 
 from fastmlp._panels import Tabular
 from fastmlp.compiled.tabular import FREQUENCIES, OF_CATEGORY, OF_NUMBER
-from fastmlp.network import MLP, arrays_beside
+from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
 from fastmlp.training import History, train
 
@@ -127,6 +127,9 @@ def make_optimizer(network, recipe, seed=1):
 class LastBest(History):
     """Of the epochs with the best score, the last one is the best; without scores, the last one of all."""
 
+    best_loss: float | None = None
+    best_validation_score: float | None = -np.inf
+
     def update(self, network, loss, measured, tol):
         self.loss_curve.append(loss)
         score = 0.0
@@ -139,8 +142,8 @@ class LastBest(History):
             self.best_parameters = network.parameters.copy()
 
 
-def train_network(network, recipe, data, rng, *, rows=None, measure=None, epochs=None, **options):
-    """Train, and leave the network at its best epoch.
+def train_network(network, recipe, data, rng, history, *, rows, epochs=None, **options):
+    """Train; the history knows the best epoch's parameters then.
 
     Parameters
     ----------
@@ -149,56 +152,45 @@ def train_network(network, recipe, data, rng, *, rows=None, measure=None, epochs
     recipe : Recipe
     data : Data
     rng : numpy.random.RandomState
-    rows : ndarray of int64, optional
-        Numbers of the rows to train on. All if absent.
-    measure : callable, optional
-        Loss and score on validation rows; the higher the score, the better.
+    history : LastBest
+    rows : ndarray of int64
+        Numbers of the rows to train on.
     epochs : int, optional
         After how many training ends, if that is before the schedules do.
     options
-        Of `training.train`: loss_type, verbose, deadline, before_epoch, after_epoch.
+        Of `training.train`: measure, verbose, deadline, before_epoch, after_epoch.
 
     Returns
     -------
-    history : LastBest
     why : str
         Why training ended, as `training.train` has it.
     """
-    history = LastBest(best_loss=None, best_validation_score=-np.inf)
-    if measure is not None:
-        history.validation_losses, history.validation_scores = [], []
-    n_samples = data.n_samples if rows is None else len(rows)
-    seed = int(rng.randint(1, 2**31 - 1))
-    why = train(
+    optimizer = make_optimizer(network, recipe, int(rng.randint(1, 2**31 - 1)))
+    return train(
         network,
         data,
-        make_optimizer(network, recipe, seed),
+        optimizer,
         history,
-        batch_size=min(recipe.batch_size, n_samples),
+        batch_size=min(recipe.batch_size, len(rows)),
         max_iter=epochs or recipe.max_iter,
         random_state=rng,
         rows=rows,
         whole_batches=True,
         n_iter_no_change=np.inf,
-        measure=measure,
         **options,
     )
-    if history.best_parameters is not None:
-        network.parameters = history.best_parameters
-        history.best_parameters = None
-    return history, why
 
 
-def folded(network):
-    """The same without factors of the input: they are in W_1."""
+def folded(network, parameters):
+    """A network of these parameters, flat, without factors of the input: they are in W_1."""
     *hidden, output = network.activations
     loss = network.loss_function.name
     tabular = network.tabular._replace(scaled=False)
     plain = MLP(network.layer_units, hidden, output, network.dtype, False, loss, 1.0, 0.0, tabular)
-    scales, *beside = arrays_beside(network)
-    weights = network.weights
+    weights, biases = network.panels.unpack(parameters)
+    scales, *beside = network.panels.arrays_beside(parameters)
     weights[0] *= scales[:, np.newaxis]
-    plain.set_parameters(weights, network.biases)
-    for ours, theirs in zip(arrays_beside(plain)[1:], beside, strict=True):
+    plain.set_parameters(weights, biases)
+    for ours, theirs in zip(plain.panels.arrays_beside(plain.parameters)[1:], beside, strict=True):
         ours[:] = theirs
     return plain
