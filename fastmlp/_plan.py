@@ -307,6 +307,9 @@ class Plan:
         of_activations = [(f.activate, f.activate_and_keep, f.normalize) for f in [*HIDDEN.values(), *OUTPUTS.values()]]
         kernels = [kernel for some in of_activations for kernel in some if kernel is not None]
         kernels += [drop, *(row.kernel for row in [*LOSSES.values(), *RULES.values()])]
+        if self._fill():
+            kernels += [fill_scaled, fill_embedded, embedded_gradient]
+            kernels += [f.blend for f in HIDDEN.values() if f.blend is not None]
         choices = itertools.product((False, True), [STEP], (False, True), [True])
         orders = [self.passes(sparse, *choice) for choice in choices]
         return kernels + [kernel for order in orders for kernel, _ in order]

@@ -28,6 +28,7 @@ from fastmlp.compiled import passes
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.compiled.shuffle import shuffle
+from fastmlp.compiled.tabular import OF_CATEGORY, OF_NUMBER
 from fastmlp.compiled.tile import ROWS
 from fastmlp.compiled.updates import RULES, STEP
 
@@ -618,7 +619,7 @@ def for_each(value, layers):
     return (value,) * layers if isinstance(value, (str, Real)) else tuple(value)
 
 
-def precompile(dtypes=(np.float64, np.float32), sparse=False):
+def precompile(dtypes=(np.float64, np.float32), sparse=False, tables=False):
     """Compile the kernels, or load them, so that no later fit waits for it: when a container image is built, say.
 
     A fit compiles what it uses: the kernels of its dtype, activation, loss and solver. This compiles all of them. Numba
@@ -631,13 +632,20 @@ def precompile(dtypes=(np.float64, np.float32), sparse=False):
         Types of `X` to prepare for.
     sparse : bool, default=False
         Whether to prepare for sparse `X` too.
+    tables : bool, default=False
+        Whether to prepare for `RealMLPClassifier` and `RealMLPRegressor` too, which compute in float32.
     """
     shuffle(np.random.RandomState(0), np.arange(2, dtype=np.int64))
     _threads.prepare()
     for dtype in dtypes:
-        network, Y = MLP([1, 1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
+        plain, Y = MLP([1, 1, 1], output="identity", dtype=dtype, sparse=sparse), np.zeros((1, 1), dtype)
         empty = SparseRows(Y[0], np.zeros(0, np.int32), np.zeros(2, np.int64), Y.shape)
-        for X in [Y, empty] if sparse else [Y]:
+        networks = [(plain, Y)] + [(plain, empty)] * sparse
+        if tables:
+            everything = Tabular(True, True, 1, (1,))
+            of_tables = MLP([OF_NUMBER + OF_CATEGORY, 1, 1], "selu", "identity", dtype, tabular=everything)
+            networks.append((of_tables, np.zeros((1, 2), dtype)))
+        for network, X in networks:
             data, kernels = network.data(X, Y), network.plan.every_kernel(X is empty)
             network._epoch(data, _order(data), 1, RULES["loss"], alpha=0.0, others=kernels)
             for number in DTYPES:  # of X, which need not be that of the network

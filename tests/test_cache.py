@@ -416,6 +416,23 @@ PLAIN = {
 def test_one_kernel_for_all_forms(case, monkeypatch):
     """`precompile` has them all, whatever form data and parameters come in, and whatever is trained how."""
     fastmlp.precompile([np.float64])
+    asked = kernels_asked_for(monkeypatch)
+    parameters, data = PLAIN[case]
+    fastmlp.MLPRegressor(**({"max_iter": 2} | parameters)).fit(*data).predict(data[0])
+    assert asked == []
+
+
+@pytest.mark.parametrize("variant", ["td", "td-s"])
+@pytest.mark.parametrize("model", [fastmlp.RealMLPClassifier, fastmlp.RealMLPRegressor])
+def test_precompiled_kernels_serve_tables(model, variant, monkeypatch):
+    fastmlp.precompile([np.float32], tables=True)
+    asked, table = kernels_asked_for(monkeypatch), [[i, str(i % 12)] for i in range(60)]
+    model(variant, max_iter=2, hidden_layer_sizes=(8, 8)).fit(table, [i % 3 for i in range(60)]).predict(table)
+    assert asked == []
+
+
+def kernels_asked_for(monkeypatch):
+    """The signatures that caches are asked for from now on."""
     asked = []
     for cache in numba.core.caching.Cache, numba.core.caching.NullCache:
 
@@ -424,6 +441,4 @@ def test_one_kernel_for_all_forms(case, monkeypatch):
             return original(self, sig, context)
 
         monkeypatch.setattr(cache, "load_overload", load_overload)
-    parameters, data = PLAIN[case]
-    fastmlp.MLPRegressor(**({"max_iter": 2} | parameters)).fit(*data).predict(data[0])
-    assert asked == []
+    return asked
