@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp._data import TARGETS
-from fastmlp._validation import errors_name
+from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.losses import LOSSES
 from fastmlp.conversion import register
 
@@ -643,15 +643,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         return np.result_type(*(part.dtype for part in parts))
 
     def _score(self, outputs, y, sample_weight):
-        """scikit-learn's r2_score, without its checks: they take longer than an epoch of a small network."""
-        if not np.isfinite(outputs).all():
-            return np.nan
-        y, weights = y.reshape(outputs.shape), 1.0 if sample_weight is None else sample_weight[:, np.newaxis]
-        errors = (weights * (y - outputs) ** 2).sum(axis=0)
-        spreads = (weights * (y - np.average(y, axis=0, weights=sample_weight)) ** 2).sum(axis=0)
-        parts = (errors != 0).astype(errors.dtype)  # left where all targets are the same
-        np.divide(errors, spreads, out=parts, where=spreads != 0)
-        return float((1 - parts).mean())
+        return r2(y.reshape(outputs.shape), outputs, sample_weight)
 
     # ---- decisions ----
 

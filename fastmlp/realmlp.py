@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, check_scoring, get_scorer_names, r2_score
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -29,7 +29,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 from fastmlp import _threads
 from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
 from fastmlp._parameters import CONSTRAINTS
-from fastmlp._validation import errors_name
+from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.network import MLP, restore
 from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
@@ -658,7 +658,7 @@ class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
         return outputs / outputs.sum(axis=1, keepdims=True)
 
     def _score(self, probabilities, y, weights):
-        return accuracy_score(y, probabilities.argmax(axis=1), sample_weight=weights)
+        return float(np.average(probabilities.argmax(axis=1) == y, weights=weights))
 
     # ---- decisions ----
 
@@ -823,11 +823,7 @@ class RealMLPRegressor(RegressorMixin, BaseRealMLP):
 
     def _score(self, predictions, y, weights):
         """R2; of a single row the squared error, negative."""
-        if not np.isfinite(predictions).all():
-            return np.nan
-        if len(y) < 2:
-            return -float(((predictions - y) ** 2).mean())
-        return r2_score(y, predictions, sample_weight=weights)
+        return r2(y, predictions, weights) if len(y) > 1 else -float(((predictions - y) ** 2).mean())
 
     # ---- decisions ----
 
