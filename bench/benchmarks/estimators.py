@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 from cases import CASES, data
 
 from .common import REPEAT, TIMEOUT, fitted, skip_without
@@ -55,3 +56,29 @@ class Fit:
 
     def time_regressor(self):
         self.regressor.fit(self.X, self.targets)
+
+
+class Tables:
+    """RealMLP on a table of 2,000 rows with 20 numbers and a column of 12 categories: 20 epochs, and predictions."""
+
+    params = [["td", "td-s"], ["Classifier", "Regressor"]]
+    param_names = ["variant", "task"]
+    timeout, repeat, rounds = TIMEOUT, REPEAT, 1
+
+    def setup(self, variant, task):
+        skip_without("fastmlp.realmlp")
+        import fastmlp
+
+        rng = np.random.RandomState(0)
+        numbers = rng.normal(size=(2_000, 20))
+        self.y = numbers[:, 0] * numbers[:, 1] + rng.normal(size=2_000)
+        if task == "Classifier":
+            self.y = self.y > 0
+        self.X = np.column_stack([numbers.astype(object), rng.choice(list("abcdefghijkl"), 2_000)])
+        self.model = getattr(fastmlp, f"RealMLP{task}")(variant, max_iter=20, random_state=0).fit(self.X, self.y)
+
+    def time_fit(self, variant, task):
+        self.model.fit(self.X, self.y)
+
+    def time_predict(self, variant, task):
+        self.model.predict(self.X)
