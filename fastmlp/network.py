@@ -164,8 +164,9 @@ class MLP:
         return _restore, (make, self.weights, self.biases, [array.copy() for array in arrays_beside(self)])
 
     def _empty(self):
-        """Parameters that are 0, but what pads them."""
-        return self.panels.parameters([f.padded_bias for f in self.plan.activations])
+        """Parameters that are 0, but what pads them: parametric activations put out 0 there as they are."""
+        *hidden, output = [f.padded_bias for f in self.plan.activations]
+        return self.panels.parameters([*([0.0] * len(hidden) if self.tabular.parametric else hidden), output])
 
     @property
     def weights(self):

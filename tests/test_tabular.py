@@ -228,6 +228,25 @@ def test_an_activation_of_each_layer():
         assert_near(network.forward(X), expected, np.float64)
 
 
+@dtypes
+@pytest.mark.parametrize("activation", PARAMETRIC)
+def test_padding_stays_neutral(activation, dtype):
+    """Nothing gathers where no unit is: a fresh network with the same parameters goes on the same way."""
+    for hidden in (5, 2), (33, 7), (3, 21):
+        network = make(ALL, 2, hidden, dtype, activation)
+        X, Y = draw(network, 31)
+        data = network.data(X, Y)
+        for optimizer in Adam(network, 0.01, weight_decay=0.1), SGD(network, 0.01, momentum=0.0):
+            for _ in range(2):
+                network.train_epoch(data, optimizer, 7, 0.1)
+        fresh = pickle.loads(pickle.dumps(network))
+        assert fresh.loss(data, 0.1) == network.loss(data, 0.1)
+        for one in network, fresh:
+            one.train_epoch(data, SGD(one, 0.01), 7, 0.1)
+        assert bits(network) == bits(fresh)
+        assert np.isfinite(network.parameters).all()
+
+
 # ---- dropout, decay, rules ----
 
 
