@@ -348,6 +348,24 @@ def test_rows_in_any_memory(tabular, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("bad, count_as", [
+    (-1, 0), (-1e30, 0), (-np.inf, 0), (np.nan, 0), (13, 12), (1e6, 12), (1e30, 12), (np.inf, 12), (0.9, 0), (12.5, 12),
+])  # fmt: skip
+def test_codes_that_no_table_has(bad, count_as, dtype):
+    """They are the nearest one that it has, NaN is 0: in training and in predictions nothing else is read or moved."""
+    found = []
+    for code in bad, count_as:
+        network = make(ALL, 3, (13, 9), dtype)
+        X, Y = draw(network, 21)
+        X[::2, -1] = code
+        with np.errstate(all="ignore"):
+            rows = X.astype(dtype)
+        network.train_epoch(network.data(rows, Y), Adam(network, 0.01), 10)
+        found.append((bits(network), network.predict(rows).tobytes(), network.predict(rows[:1]).tobytes()))
+    assert found[0] == found[1]
+
+
+@dtypes
 def test_a_number_that_is_not_finite_is_found(dtype):
     """In any column, of few rows and of many; what lies behind the columns is not looked at."""
     network = make(ALL, 3, (13, 9), dtype)
