@@ -556,6 +556,8 @@ class MLP:
         )  # fmt: skip
         if by_batches:
             optimizer.schedule.advance(rates[: optimizer.batches - before])
+        elif len(fades):
+            optimizer.epochs += 1
         return loss
 
     def _epoch(

@@ -250,6 +250,40 @@ def test_padding_stays_neutral(activation, dtype):
 # ---- dropout, decay, rules ----
 
 
+@dtypes
+@pytest.mark.parametrize("tabular", [ALL, Tabular(parametric=True), Tabular(True, False, 2)], ids=str)
+def test_dropout_and_decay_that_fade(tabular, dtype, parallel):
+    """Part of the units, and decay, are those of the batch: the rest comes down to nothing in the second half."""
+    epochs, seed, parts = 4, 5, (0.5, 0.2)
+    network = make(tabular, 3, (13, 9), dtype, dropout=parts)
+    twin, (X, Y) = TabularTwin(network), draw(network, 37)
+    optimizer = Adam(
+        network, **FROM_RULE, factors=recipe.FACTORS, weight_decay=0.3, seed=seed, fade="flat_cos", max_iter=epochs
+    )
+    adam, batches = naive_tabular.Adam(epsilon=1e-2), 0
+
+    def fade():
+        return naive.FACTORS["flat_cos"](batches, 4 * epochs)
+
+    def factors(n):
+        return [
+            naive.dropout_factors(p * fade(), n, units, seed, batches, layer)
+            for layer, (p, units) in enumerate(zip(parts, (13, 9), strict=True), start=1)
+        ]
+
+    def step(p, g):
+        nonlocal batches
+        adam.step(p, g, 0.02, 0.3 * fade())
+        batches += 1
+
+    data = network.data(X, Y)
+    for _ in range(epochs):
+        loss, expected = network.train_epoch(data, optimizer, 10), twin.train_epoch(X, Y, 10, step, factors)
+        assert loss == pytest.approx(expected, rel=1e-10 if dtype == np.float64 else 1e-4)
+    looser = {"rtol": 1e-9} if dtype == np.float64 else {"rtol": 2e-3, "atol": 2e-4}
+    assert_parameters(tabular_parameters(network), twin.p, dtype, tabular.scaled, **looser)
+
+
 RULES_OF = {
     "adam": (Adam, naive.Adam, {}),
     "sgd": (SGD, naive.SGD, {"momentum": 0.0}),
