@@ -284,6 +284,17 @@ def test_dropout_and_decay_that_fade(tabular, dtype, parallel):
     assert_parameters(tabular_parameters(network), twin.p, dtype, tabular.scaled, **looser)
 
 
+@dtypes
+def test_a_factor_that_is_zero_stays_zero(dtype):
+    """Its gradient cannot be had from those of W_1; all others are trained, and nothing is divided by 0."""
+    network = make(ALL, 3, (13, 9), dtype)
+    network.beside["scales"][[0, 5, -1]] = 0
+    before, (X, Y) = network.beside["scales"].copy(), draw(network, 37)
+    network.train_epoch(network.data(X, Y), Adam(network, 0.01), 10)
+    after = network.beside["scales"]
+    assert np.isfinite(network.parameters).all() and ((after == before) == (before == 0)).all()
+
+
 RULES_OF = {
     "adam": (Adam, naive.Adam, {}),
     "sgd": (SGD, naive.SGD, {"momentum": 0.0}),
