@@ -166,8 +166,9 @@ class MLP:
         return restore, (make, self.weights, self.biases, beside)
 
     def _empty(self):
-        """Parameters that are 0, but what pads them."""
-        return self.panels.parameters([f.padded_bias for f in self.plan.activations])
+        """Parameters that are 0, but what pads them: parametric activations put out 0 there as they are."""
+        *hidden, output = [f.padded_bias for f in self.plan.activations]
+        return self.panels.parameters([*([0.0] * len(hidden) if self.tabular.parametric else hidden), output])
 
     @property
     def weights(self):
@@ -557,6 +558,8 @@ class MLP:
         )  # fmt: skip
         if by_batches:
             optimizer.schedule.advance(rates[: optimizer.batches - before])
+        elif len(fades):
+            optimizer.epochs += 1
         return loss
 
     def _epoch(

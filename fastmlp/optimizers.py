@@ -212,7 +212,7 @@ class Adam(_Optimizer):
     rate : float
         The same without the correction.
     epochs : int
-        Epochs done, counted only where the rate changes from batch to batch.
+        Epochs done, counted only where the rate or `fade` changes from batch to batch.
     t : int
         Steps taken.
     ms, vs : list of ndarray

@@ -266,10 +266,18 @@ class Adam:
     """m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,  p -= rate * m / (sqrt(v) + epsilon)
 
     with rate = learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t = 1, 2, ..: epsilon stands outside the
-    bias correction.
+    bias correction. With `epsilon_inside` it is epsilon * sqrt(1 - beta_2^t).
+
+    `factors` are those of the rate and of decay, for weights and for biases. With `fan_in` a step moves sqrt(n) W as
+    Adam would, for n units below: that of W has the rate divided by sqrt(n), and epsilon times sqrt(n).
     """
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0, clipnorm=None):
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0, clipnorm=None,
+        factors=None, fan_in=False, epsilon_inside=False,
+    ):  # fmt: skip
+        self.factors = {"weights": (1, 1), "biases": (1, 0)} | (factors or {})
+        self.fan_in, self.epsilon_inside = fan_in, epsilon_inside
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
@@ -285,12 +293,17 @@ class Adam:
             self.ms = [np.zeros_like(p) for p in parameters]
             self.vs = [np.zeros_like(p) for p in parameters]
         self.t += 1
-        decay(parameters, self.learning_rate, self.weight_decay)
-        rate = self.learning_rate * (1 - self.beta_2**self.t) ** 0.5 / (1 - self.beta_1**self.t)
+        corrected = (1 - self.beta_2**self.t) ** 0.5
+        rate = self.learning_rate * corrected / (1 - self.beta_1**self.t)
         for i, (p, g) in enumerate(zip(parameters, clip(gradients, self.clipnorm), strict=True)):
+            weights = i < len(parameters) // 2
+            factor, of_decay = self.factors["weights" if weights else "biases"]
+            root = np.sqrt(len(p)) if self.fan_in and weights else 1.0
+            epsilon = self.epsilon * root * (corrected if self.epsilon_inside else 1.0)
             m = self.ms[i] = self.beta_1 * self.ms[i] + (1 - self.beta_1) * g
             v = self.vs[i] = self.beta_2 * self.vs[i] + (1 - self.beta_2) * g**2
-            p -= rate * m / (np.sqrt(v) + self.epsilon)
+            p *= 1 - self.learning_rate * self.weight_decay * of_decay
+            p -= rate * factor / root * m / (np.sqrt(v) + epsilon)
 
 
 def onecycle(k, n):

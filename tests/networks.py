@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import naive
+import naive_tabular
 import numpy as np
 import pytest
 
@@ -21,6 +22,8 @@ def steady(t):
     return 1.0
 
 
+ADAMS_FACTORS = {"weights": (2.0, 0.5), "biases": (0.5, 1.5)}  # of rates, and of decay
+
 # name: (ours, its twin), of equal parameters
 OPTIMIZERS = {
     "adam": (
@@ -30,6 +33,14 @@ OPTIMIZERS = {
     "adam, other constants": (
         functools.partial(Adam, learning_rate_init=0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-2),
         functools.partial(naive.Adam, learning_rate=0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-2),
+    ),
+    "adam, epsilon inside": (
+        functools.partial(Adam, learning_rate_init=0.01, epsilon=1e-2, epsilon_inside=True),
+        functools.partial(naive.Adam, learning_rate=0.01, epsilon=1e-2, epsilon_inside=True),
+    ),
+    "adam, factors": (
+        functools.partial(Adam, learning_rate_init=0.01, epsilon=1e-2, fan_in=True, factors=ADAMS_FACTORS),
+        functools.partial(naive.Adam, learning_rate=0.01, epsilon=1e-2, fan_in=True, factors=ADAMS_FACTORS),
     ),
     "sgd": (
         functools.partial(SGD, learning_rate_init=0.02, momentum=0.0),
@@ -194,6 +205,71 @@ class Twin:
             self.rows(X), self.targets(Y), order, batch_size, self.weights, self.biases, self.activations, optimizer,
             alpha, self.weights_of_rows(sample_weight), self.loss, rates, self.dropout,
         )  # fmt: skip
+
+
+def tabular_parameters(network):
+    """All parameters of a network for tables as `naive_tabular` has them: in float64, factors that are not there 1."""
+    beside = network.beside
+    w, v, W_1, W_2, W_3, b = np.split(beside["embeddings"], 6, axis=1)
+    p = {"frequencies": w, "phases": v, "projections": np.stack([W_1, W_2, W_3], axis=2), "offsets": b[:, :3]}
+    p["scale"] = beside["scales"] if network.tabular.scaled else np.ones(network.layer_units[0])
+    for name, arrays in (
+        ("embedding", beside["tables"]), ("weights", network.weights), ("biases", network.biases),
+        ("blends", beside["blends"]),
+    ):  # fmt: skip
+        p |= {f"{name}_{i}": array for i, array in enumerate(arrays, start=1)}
+    return {name: array.astype(np.float64) for name, array in p.items()}
+
+
+def set_tabular_parameters(network, p):
+    """The other way round."""
+    layers, beside = range(1, len(network.layer_units)), network.beside
+    network.set_parameters([p[f"weights_{i}"] for i in layers], [p[f"biases_{i}"] for i in layers])
+    blocks = [p["frequencies"], p["phases"], *np.moveaxis(p["projections"], 2, 0)]
+    beside["embeddings"][:, : 16 * len(blocks)] = np.hstack(blocks)
+    beside["embeddings"][:, 80:83] = p["offsets"]
+    if network.tabular.scaled:
+        beside["scales"][:] = p["scale"]
+    for name, arrays in ("blends", beside["blends"]), ("embedding", beside["tables"]):
+        for i, array in enumerate(arrays, start=1):
+            array[:] = p[f"{name}_{i}"]
+
+
+class TabularTwin:
+    """What `naive_tabular.py` computes with the parameters of a network for tables."""
+
+    def __init__(self, network):
+        self.network, self.p = network, tabular_parameters(network)
+        self.activation = network.activations[0] if len(network.activations) > 1 else None
+
+    def split(self, X):
+        """Numbers, and the codes of categories."""
+        X = np.asarray(X).astype(self.network.dtype).astype(np.float64)
+        codes = len(self.network.tabular.categories)
+        return X[:, : X.shape[1] - codes], X[:, X.shape[1] - codes :].astype(int)
+
+    def forward(self, X):
+        """A_0 and the outputs."""
+        _, Zs, As = naive_tabular.forward(*self.split(X), self.p, self.activation)
+        return As[0], naive.softmax(Zs[-1]) if self.network.activations[-1] == "softmax" else Zs[-1]
+
+    def gradients(self, X, Y, factors=None):
+        """Loss and gradients."""
+        Y = np.asarray(Y).astype(self.network.dtype).astype(np.float64)
+        name = self.network.loss_function.name
+        return naive_tabular.gradients(*self.split(X), Y, self.p, self.activation, name, factors)
+
+    def train_epoch(self, X, Y, batch_size, step, factors=lambda n: None):
+        """The loss of an epoch; `step` moves the parameters by gradients, `factors` tells a batch's of dropout."""
+        total = 0.0
+        for start in range(0, len(X), batch_size):
+            rows = slice(start, min(start + batch_size, len(X)))
+            loss, g = self.gradients(X[rows], Y[rows], factors(rows.stop - start))
+            step(self.p, g)
+            if not self.network.tabular.scaled:  # they would decay
+                self.p["scale"][:] = 1
+            total += loss * (rows.stop - start)
+        return total / len(X)
 
 
 # how near a network must be to its twin, which computes in float64

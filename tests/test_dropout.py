@@ -175,6 +175,27 @@ def test_any_part_seed_and_shape(p, seed, units, n):
     assert_near_twin(network, twin, rtol=1e-9, atol=1e-9)
 
 
+@dtypes
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_dropout_and_decay_that_fade(schedule, dtype):
+    """Whether the rate changes or not, a batch has its part of both; a copy goes on from where it is."""
+    rng, units, epochs = np.random.RandomState(0), (7, 21, 6, 3), 4
+    network = draw_network(rng, units, "tanh", "softmax", dtype, dropout=0.4)
+    twin, (X, Y) = Twin(network), draw_data(rng, units, "softmax", 40)
+    options = {"lr_schedule": schedule, "fade": "flat_cos", "max_iter": epochs}
+    ours, theirs = Adam(network, 0.01, epsilon=1e-2, weight_decay=0.5, **options), naive.Adam(0.01, epsilon=1e-2)
+    for epoch in range(epochs):
+        loss, expected = network.train_epoch(network.data(X, Y), ours, 10), 0
+        for k in range(4 * epoch, 4 * epoch + 4):
+            fade, rows = naive.FACTORS["flat_cos"](k, 4 * epochs), np.arange(40)[10 * (k % 4) :][:10]
+            twin.dropout.probabilities, theirs.weight_decay = (0.4 * fade,) * 2, 0.5 * fade
+            rate = 0.01 * (naive.FACTORS["cosine"](k, 4 * epochs) if schedule == "cosine" else 1)
+            expected += twin.train_epoch(X, Y, theirs, 10, order=rows, rates=[rate]) / 4
+        assert loss == pytest.approx(expected, rel=1e-4 if dtype == np.float32 else 1e-12)
+        ours = pickle.loads(pickle.dumps(ours))
+    assert_near_twin(network, twin)
+
+
 def test_none_is_none():
     """dropout=0 leaves every bit, whatever the seed; predictions and losses never leave out anything."""
     rng, units = np.random.RandomState(0), (7, 21, 6, 3)

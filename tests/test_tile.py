@@ -28,6 +28,7 @@ from fastmlp.compiled.tile import (
     atomic_replace,
     column,
     column_sum,
+    cos_of_turns,
     eps,
     exp,
     exp_of_minus,
@@ -56,6 +57,7 @@ from fastmlp.compiled.tile import (
     row_sum,
     row_totals,
     rows_at,
+    sin_of_turns,
     skip,
     sqrt,
     store,
@@ -617,6 +619,29 @@ def test_tail_of_the_normal_distribution(dtype):
     t = np.linspace(0, 13, 2000).astype(dtype)
     found = (0.5 - t.astype(float) * apply(normal_chord, t).astype(float)) * np.exp(-(t.astype(float) ** 2) / 2)
     assert np.max(np.abs(found - scipy.special.ndtr(-t.astype(float))) * np.maximum(1, t)) <= np.finfo(dtype).eps
+
+
+# name: (what is compiled, the same in mpmath, how many eps it may be off, what a minus in front of x does)
+OF_TURNS = {"cos": (cos_of_turns, mpmath.cospi, 6, 1), "sin": (sin_of_turns, mpmath.sinpi, 4, -1)}
+
+
+@dtypes
+@pytest.mark.parametrize("function", OF_TURNS)
+def test_functions_of_turns(function, dtype):
+    """Some eps off, of numbers up to 1000; exact at whole turns; even or odd; as long as a number has a fraction."""
+    compiled, exactly, most, sign = OF_TURNS[function]
+    rng, eps_ = np.random.RandomState(0), float(np.finfo(dtype).eps)
+    x = np.concatenate([rng.uniform(-end, end, 1000) for end in (1e-3, 0.3, 1, 30, 1000)])
+    x = np.concatenate([x, np.arange(-80, 80) / 8, 2.0 ** -np.arange(60)]).astype(dtype)
+    found = apply(compiled, x)
+    with mpmath.workprec(150):
+        for argument, value in zip(x.tolist(), found.tolist(), strict=True):
+            error = float(abs(mpmath.mpf(value) - exactly(2 * mpmath.mpf(argument))))
+            assert error <= most * eps_, f"{function} of {argument!r} turns is {error / eps_} eps off"
+    np.testing.assert_array_equal(apply(compiled, -x), sign * found)
+    whole = np.array([0, 1, -3, 1000, 1e30, -1e30, np.finfo(dtype).max], dtype)
+    np.testing.assert_array_equal(apply(compiled, whole), function == "cos")
+    assert np.isnan(apply(compiled, np.array([np.nan, np.inf, -np.inf], dtype))).all()
 
 
 @dtypes

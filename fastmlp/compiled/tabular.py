@@ -93,8 +93,9 @@ def fill_embedded(job, X, start, count, first):
             A[at(input_.values, height, r, c, panel)] = X[source + j * x[2]]
             c += 1
         for j in range(categories):
-            code = np.int64(X[source + (of_tables + j) * x[2]])
-            code = min(max(code, 0), input_.category_counts[j])
+            value, code = X[source + (of_tables + j) * x[2]], 0
+            if value > 0:  # as no integer stands for NaN or infinity
+                code = np.int64(min(value, input_.category_counts[j]))
             for m in range(OF_CATEGORY):
                 A[at(input_.values, height, r, c, panel)] = P[input_.tables[j] + code * OF_CATEGORY + m]
                 c += 1

@@ -1232,13 +1232,13 @@ def normal_chord(typingctx, t):
 
 @intrinsic
 def sin_of_turns(typingctx, x):
-    """sin(2 pi x) with an error of at most 3 eps."""
+    """sin(2 pi x) with an error of at most 4 eps."""
     return _arguments((x,), _sin_of_turns)
 
 
 @intrinsic
 def cos_of_turns(typingctx, x):
-    """cos(2 pi x) with an error of at most 3 eps."""
+    """cos(2 pi x) with an error of at most 6 eps."""
     return _arguments((x,), _cos_of_turns)
 
 
