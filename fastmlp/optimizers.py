@@ -9,7 +9,7 @@ from fastmlp._panels import NOT_TABULAR, Panels
 from fastmlp._plan import NO_FADES, make_step
 from fastmlp.compiled.records import BIASES, BLENDS, EMBEDDINGS, SCALES, TABLES, WEIGHTS
 from fastmlp.compiled.updates import RULES
-from fastmlp.schedules import ONLY_SGD, make_schedule
+from fastmlp.schedules import ONLY_SGD, SCHEDULES, make_schedule
 
 
 class _Optimizer:
@@ -199,8 +199,8 @@ class Adam(_Optimizer):
     fan_in : bool, default=False
         Whether the weights are trained as V = sqrt(n) W, for n units below: as if each layer were A V / sqrt(n) + b.
         Decay is that of V.
-    fade : str or callable, default='constant'
-        A schedule as `lr_schedule`, of what weight decay and dropout are multiplied by.
+    fade : {'constant', 'cosine', 'onecycle', 'coslog4', 'flat_cos'}, default='constant'
+        The schedule of what weight decay and dropout are multiplied by.
     epsilon_inside : bool, default=False
         Whether epsilon is added to the root of the second moments after their bias correction, as in PyTorch, and not
         before, as in scikit-learn.
@@ -243,9 +243,10 @@ class Adam(_Optimizer):
         fade="constant",
         epsilon_inside=False,
     ):
-        for name in lr_schedule, fade:
-            if name in ONLY_SGD:
-                raise ValueError(f"lr_schedule={name!r} is for SGD only.")
+        if lr_schedule in ONLY_SGD:
+            raise ValueError(f"lr_schedule={lr_schedule!r} is for SGD only.")
+        if fade not in (fades := [name for name in SCHEDULES if name not in ONLY_SGD]):
+            raise ValueError(f"fade must be one of {fades}, got {fade!r}.")
         schedule = make_schedule(lr_schedule, learning_rate_init, 0.5, max_iter)
         numbers = beta_1, beta_2, epsilon, weight_decay, clipnorm, seed
         super().__init__(network, "adam", schedule, *numbers, factors, fan_in, fade, epsilon_inside)

@@ -13,7 +13,7 @@ from networks import TabularTwin, tabular_parameters
 import fastmlp.network
 from fastmlp import recipe, training
 from fastmlp._panels import Tabular
-from fastmlp.network import MLP, arrays_beside
+from fastmlp.network import MLP
 from fastmlp.recipe import Columns, LastBest, Recipe
 
 TD_S = Recipe("selu", 0.04, 0.0, 0.0, False, False, False, (13, 9), 16, 6)
@@ -144,7 +144,10 @@ def test_units_that_do_not_vary(dtype):
 
 
 def bits(network):
-    return b"".join(array.tobytes() for array in [*network.weights, *network.biases, *arrays_beside(network)])
+    return b"".join(
+        array.tobytes()
+        for array in [*network.weights, *network.biases, *network.panels.arrays_beside(network.parameters)]
+    )
 
 
 @dtypes
@@ -185,7 +188,7 @@ SCORES = {
 @pytest.mark.parametrize("case", SCORES)
 def test_last_best(case):
     scores, best = SCORES[case]
-    history = LastBest(best_loss=None, best_validation_score=-np.inf, validation_losses=[], validation_scores=[])
+    history = LastBest(validation_losses=[], validation_scores=[])
     network = MLP([2, 1], output="identity")
     for epoch, score in enumerate(scores, start=1):
         network.parameters[:] = epoch
@@ -200,7 +203,7 @@ def test_last_best(case):
 @pytest.mark.parametrize("measured", [None, (0.5, 1.0)], ids=["no scores", "scores"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_epoch_without_a_loss_is_never_the_best(bad, measured):
-    history = LastBest(best_loss=None, best_validation_score=-np.inf, validation_losses=[], validation_scores=[])
+    history = LastBest(validation_losses=[], validation_scores=[])
     network = MLP([2, 1], output="identity")
     for epoch, loss in enumerate([bad, 2.0, 3.0, bad], start=1):
         network.parameters[:] = epoch
@@ -238,8 +241,19 @@ def test_batches_that_are_not_whole_stay():
     training.train(network, data, recipe.make_optimizer(network, TD), history, **options)
     assert history.t == 100
     network, _, data = started(TD, n=9)
-    history, _ = recipe.train_network(network, TD, data, np.random.RandomState(0))
+    history, _ = train_network(network, TD, data, np.random.RandomState(0))
     assert history.t == 6 * 9
+
+
+def train_network(network, own, data, rng, rows=None, measure=None, **options):
+    """History, and why training ended; the network is at its best epoch then."""
+    history, rows = LastBest(), np.arange(data.n_samples) if rows is None else rows
+    if measure is not None:
+        history.validation_losses, history.validation_scores = [], []
+    why = recipe.train_network(network, own, data, rng, history, rows=rows, measure=measure, **options)
+    if history.best_parameters is not None:
+        network.parameters = history.best_parameters
+    return history, why
 
 
 def train(scores=None, n=50, own=TD, **options):
@@ -254,14 +268,14 @@ def train(scores=None, n=50, own=TD, **options):
         seen.append(bits(network))
 
     options = {"after_epoch": after_epoch} | ({} if scores is None else {"measure": measure}) | options
-    told = recipe.train_network(network, own, data, np.random.RandomState(2), **options)
+    told = train_network(network, own, data, np.random.RandomState(2), **options)
     return network, seen, *told
 
 
 def test_training_ends_at_its_best_epoch():
     scores = [0.1, 0.5, 0.2, 0.5, 0.4, 0.3]
     network, seen, history, why = train(scores)
-    assert why == "max_iter" and history.best_iter == 4 and history.best_parameters is None
+    assert why == "max_iter" and history.best_iter == 4
     assert history.validation_scores == scores and len(set(seen)) == 6 == len(seen) == history.n_iter
     assert bits(network) == seen[3]
 
@@ -284,7 +298,7 @@ def test_training_on_some_rows():
     network, X, _ = started(TD, n=50)
     _, Y = draw(COLUMNS, 50)
     bad = np.where(np.arange(50)[:, np.newaxis] < 12, X, np.nan)
-    history, _ = recipe.train_network(
+    history, _ = train_network(
         network, TD, network.data(bad, Y), np.random.RandomState(2), rows=np.arange(12), epochs=3
     )
     assert history.t == 36 and np.isfinite(history.loss_curve).all() and np.isfinite(network.parameters).all()
@@ -309,7 +323,7 @@ def test_training_that_never_has_a_loss_keeps_its_last_parameters():
     """Rows of NaN: no epoch is the best."""
     network, X, _ = started(TD)
     data = network.data(np.full_like(X, np.nan), draw(COLUMNS, 60)[1])
-    history, _ = recipe.train_network(network, TD, data, np.random.RandomState(2))
+    history, _ = train_network(network, TD, data, np.random.RandomState(2))
     assert history.best_iter is None and np.isnan(history.loss_curve).all()
 
 
@@ -322,7 +336,7 @@ def test_training_learns():
     Y /= Y.std()
     network = recipe.make_network(own, columns, 1, "identity", "squared_error", np.float32)
     recipe.start(network, own, X, np.random.RandomState(1))
-    recipe.train_network(network, own, network.data(X, Y), np.random.RandomState(2))
+    train_network(network, own, network.data(X, Y), np.random.RandomState(2))
     assert np.mean((network.predict(X) - Y) ** 2) < 0.02
 
 
@@ -334,9 +348,9 @@ def test_training_learns():
 def test_folded_predicts_the_same(case, dtype):
     own, columns, _, tabular = NETWORKS[case]
     network, X, data = started(own, columns, dtype)
-    recipe.train_network(network, own, data, np.random.RandomState(2))
+    train_network(network, own, data, np.random.RandomState(2))
     assert np.ptp(network.beside["scales"]) > 0
-    before, plain = bits(network), recipe.folded(network)
+    before, plain = bits(network), recipe.folded(network, network.parameters)
     assert plain.tabular == tabular._replace(scaled=False) and not plain.beside["scales"].size
     near = {"rtol": 1e-11, "atol": 1e-12} if dtype == np.float64 else {"rtol": 1e-4, "atol": 1e-6}
     np.testing.assert_allclose(plain.predict(X), network.predict(X), **near)

@@ -15,7 +15,7 @@ import realmlp_reference
 from helpers import DTYPES, dtypes, run_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import LAYOUTS, NEAR, TabularTwin, assert_near, set_tabular_parameters, tabular_parameters
+from networks import LAYOUTS, NEAR, TabularTwin, assert_near, set_tabular_parameters, steady, tabular_parameters
 
 import fastmlp.network
 from fastmlp import _threads, recipe
@@ -23,7 +23,7 @@ from fastmlp._panels import Tabular
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.compiled.records import TABLES
 from fastmlp.compiled.updates import RULES
-from fastmlp.network import MLP, arrays_beside
+from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam
 
 PARAMETRIC = [name for name, row in HIDDEN.items() if row.blend is not None]
@@ -74,7 +74,7 @@ def make(tabular, plain, hidden, dtype=np.float64, activation="mish", outputs=3,
         np.random.RandomState(seed),
     )
     network.initialize(rng)
-    for array in arrays_beside(network):
+    for array in network.panels.arrays_beside(network.parameters):
         array[:] = 0.5 + 0.4 * rng.normal(size=array.shape)
     return network
 
@@ -91,7 +91,10 @@ def draw(network, n, seed=1):
 
 
 def bits(network):
-    return b"".join(array.tobytes() for array in [*network.weights, *network.biases, *arrays_beside(network)])
+    return b"".join(
+        array.tobytes()
+        for array in [*network.weights, *network.biases, *network.panels.arrays_beside(network.parameters)]
+    )
 
 
 def gradients(network, data):
@@ -155,7 +158,7 @@ def test_runs_of_the_authors(name, dtype):
     outputs = case.outputs_validation
     outputs = naive.softmax(outputs) if network.activations[-1] == "softmax" else outputs
     X = np.hstack([case.X_validation, case.codes_validation])
-    for one in network, recipe.folded(network):
+    for one in network, recipe.folded(network, network.parameters):
         tolerances = {"rtol": 1e-8, "atol": 1e-9} if exact else {"rtol": 1e-3, "atol": 1e-3}
         np.testing.assert_allclose(one.predict(X), outputs, **tolerances)
 
@@ -445,9 +448,12 @@ def test_parameters_come_back_as_they_went_in(case, dtype):
         assert one.tabular == tabular and bits(one) == bits(network)
         assert one.predict(X).tobytes() == network.predict(X).tobytes()
     parts = network.beside
-    for array in arrays_beside(network):
+    for array in network.panels.arrays_beside(network.parameters):
         array[:] = 0
-    assert all(not array.any() for array in arrays_beside(network)) and parts["scales"].base is not None
+    assert (
+        all(not array.any() for array in network.panels.arrays_beside(network.parameters))
+        and parts["scales"].base is not None
+    )
     network.parameters = flat
     assert bits(network) == bits(other)
 
@@ -460,7 +466,7 @@ def test_what_is_beside_starts_as_nothing():
         one.initialize(np.random.RandomState(0))
     X = np.random.RandomState(1).normal(size=(9, 7))
     assert_near([network.predict(X)], [plain.predict(X)], np.float64)
-    assert all((array == 1).all() for array in arrays_beside(network)[:2])
+    assert all((array == 1).all() for array in network.panels.arrays_beside(network.parameters)[:2])
 
 
 # ---- what goes wrong ----
@@ -489,6 +495,13 @@ def test_bad_networks_are_refused(case):
 def test_bad_factors_are_refused(factors):
     with pytest.raises(ValueError, match="factors must hold two numbers >= 0 for some of"):
         Adam(make(ALL, 3, (5,)), factors=factors)
+
+
+@pytest.mark.parametrize("fade", ["adaptive", "no such schedule", steady])
+def test_bad_fades_are_refused(fade):
+    """A function might be above 1, and more than all units be left out."""
+    with pytest.raises(ValueError, match="fade must be one of"):
+        Adam(make(ALL, 3, (5,)), fade=fade)
 
 
 def test_what_optimizers_of_tables_cannot():
