@@ -197,15 +197,15 @@ def append(path, record):
 def open_tasks(records, names, models, seeds):
     """Return (set, seed, models) for all that has no record yet: all models of a set and seed after each other."""
     done = {(r["set"], r["seed"], r["model"]) for r in records}
-    for seed in range(seeds):
+    for seed in seeds:
         for name in names:
             taking_part = [m for m in models if TASK_OF[name] in MODELS[m].tasks]
             if missing := [m for m in taking_part if (name, seed, m) not in done]:
                 yield name, seed, missing
 
 
-def run(path, names, models, seeds, threads):
-    """Measure what has no record yet, and append it."""
+def run(path, names, models, seeds, threads, untimed=False):
+    """Measure what has no record yet, and append it; without seconds, where other work may share the cores."""
     from fastmlp.__main__ import cpu_name
 
     check_models(models)
@@ -219,14 +219,14 @@ def run(path, names, models, seeds, threads):
             package = MODELS[model].package
             record = {"set": name, "seed": seed, "model": model, "task": task, "columns": X.shape[1]}
             record |= {"train": len(parts[0]), "test": len(parts[1])}
-            record |= measure(model, task, parts, seed, threads)
+            measured = measure(model, task, parts, seed, threads)
+            told = measured.get("failed") or f"{measured[TASKS[task][0]]:.4f}, fit {measured['fit']:.2f} s"
+            record |= {key: value for key, value in measured.items() if not untimed or key not in ("fit", "predict")}
             record |= {"version": f"{package} {importlib.metadata.version(package)}"}
             record |= {"processor": cpu_name(), "threads": threads}
             append(path, record)
             number += 1
-            figure = TASKS[task][0]
-            told = record.get("failed") or f"{figure} {record[figure]:.4f}, fit {record['fit']:.2f} s"
-            log(f"[{number}/{total}] {name}, seed {seed}, {model}: {told}")
+            log(f"[{number}/{total}] {name}, seed {seed}, {model}: {TASKS[task][0]} {told}")
 
 
 # Statistics
@@ -299,7 +299,7 @@ def floors_of(records):
 
 def seconds(records, model):
     """Return seconds of a fit, and for 1,000 rows of the fit and of the prediction: medians over seeds, then sets."""
-    rows = [r for r in records if r["model"] == model and "failed" not in r]
+    rows = [r for r in records if r["model"] == model and "fit" in r]
     if not rows:
         return (np.nan,) * 3
     per_record = [(r["fit"], 1e3 * r["fit"] / r["train"], 1e3 * r["predict"] / r["test"]) for r in rows]
@@ -360,9 +360,10 @@ def task_report(records, task):
 
 def report(records, half):
     """Return the lines of the report."""
-    said = {key: ", ".join(dict.fromkeys(str(r[key]) for r in records)) for key in ("processor", "threads", "version")}
+    said = {key: ", ".join(dict.fromkeys(str(r[key]) for r in records)) for key in ("processor", "version")}
+    threads = ", ".join(sorted({str(r["threads"]) for r in records if "fit" in r}))
     lines = [
-        f"{said['processor']}; {said['threads']} threads; {said['version']}. Sets of the half: {half}.",
+        f"{said['processor']}; {said['version']}. Sets of the half: {half}. Seconds with {threads} threads.",
         "",
         "Means over seeds, then ranks over sets (1 is best; a model that fails is worst). Ratios are geometric means "
         "over sets, with 95 % of what resampled sets give; at least half a test row counts as wrong. A tie: the 95 % "
@@ -416,7 +417,8 @@ def main(argv=None):
     parser.add_argument(
         "--half", choices=("dev", "test", "all"), default="test", help="half of the sets; default: test"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many splits of each set (default: 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="splits of each set")
+    parser.add_argument("--untimed", action="store_true", help="keep no seconds: other work shares the cores")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every model (default: 2)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the records are")
     parser.add_argument("--list", action="store_true", help="print a table of the sets, and measure nothing")
@@ -432,7 +434,7 @@ def main(argv=None):
             print(*listing(names), sep="\n")
         elif args.report or args.write or args.plot:
             wanted = [r for r in read(args.results) if r["set"] in names and r["model"] in models]
-            wanted = [r for r in wanted if r["seed"] < args.seeds]
+            wanted = [r for r in wanted if r["seed"] in args.seeds]
             if not wanted:
                 raise Refused(f"{args.results} has no records of these sets and models.")
             lines = report(wanted, args.half if args.sets is None else "chosen by name")
@@ -442,7 +444,7 @@ def main(argv=None):
             if args.plot:
                 plot(wanted, args.plot)
         else:
-            run(args.results, names, models, args.seeds, args.threads)
+            run(args.results, names, models, args.seeds, args.threads, args.untimed)
     except Refused as reason:
         log(reason)
         return 2

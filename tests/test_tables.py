@@ -110,10 +110,10 @@ def test_seconds_are_medians_over_seeds_then_sets(tables):
 def test_open_tasks_keep_models_of_a_set_and_seed_together_and_skip_what_is_done(tables):
     models, names = ["LightGBM", "XGBoost"], ["pima", "Housing"]
     done = [record("pima", 0, "LightGBM"), failed(name="Housing", model="XGBoost"), record("pima", 1, "LightGBM")]
-    assert list(tables.open_tasks([], names, models, 1)) == [("pima", 0, models), ("Housing", 0, models)]
+    assert list(tables.open_tasks([], names, models, [0])) == [("pima", 0, models), ("Housing", 0, models)]
     rest = [("pima", 0, ["XGBoost"]), ("Housing", 0, ["LightGBM"]), ("pima", 1, ["XGBoost"]), ("Housing", 1, models)]
-    assert list(tables.open_tasks(done, names, models, 2)) == rest
-    assert list(tables.open_tasks([], ["Housing"], ["RealMLP-TD-log-loss"], 1)) == []  # no loss of that kind
+    assert list(tables.open_tasks(done, names, models, [0, 1])) == rest
+    assert list(tables.open_tasks([], ["Housing"], ["RealMLP-TD-log-loss"], [0])) == []  # no loss of that kind
 
 
 def test_run_goes_on_where_it_was_stopped(tables, monkeypatch, tmp_path):
@@ -133,7 +133,7 @@ def test_run_goes_on_where_it_was_stopped(tables, monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "check_models", lambda models: None)
     monkeypatch.setattr(tables.logging, "disable", lambda level: None)
     monkeypatch.setattr(tables.importlib.metadata, "version", lambda package: "1")
-    task = path, ["pima"], ["LightGBM", "XGBoost"], 2, 1
+    task = path, ["pima"], ["LightGBM", "XGBoost"], [0, 1], 1
     with pytest.raises(KeyboardInterrupt):
         tables.run(*task)
     with path.open("a") as file:
@@ -144,6 +144,8 @@ def test_run_goes_on_where_it_was_stopped(tables, monkeypatch, tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(r["model"], r["seed"]) for r in lines] == [(m, s) for s in (0, 1) for m in ("LightGBM", "XGBoost")]
     assert all(r["train"] == 40 and r["test"] == 10 for r in lines)
+    tables.run(path, ["pima"], ["LightGBM"], [2], 1, untimed=True)
+    assert ["fit" in r for r in tables.read(path) if r["model"] == "LightGBM"] == [True, True, False]
 
 
 def test_a_model_that_raises_is_recorded(tables, monkeypatch):
