@@ -31,7 +31,7 @@ def register_onnx():
     A table with categories has an ONNX input of shape (rows, 1) for each column; `to_onnx(model, df[:1])` sees which
     from a row of a DataFrame that has nothing missing. For categories that are text these are tensors of strings, for
     all others tensors of numbers or bool. A string that is no category, such as "", counts as missing, and so does NaN.
-    If an input is of float64, all is computed in float64, else in float32.
+    Outputs are of float64 if an input is, else of float32; skl2onnx's option `zipmap=True` takes float32 alone.
 
     Examples
     --------
