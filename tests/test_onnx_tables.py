@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import run_python
 from models import INDICATOR, LABELS, WORDS, N, X
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -239,3 +240,14 @@ def test_pipeline_of_transformers():
     pipeline = make_pipeline(*steps).fit(frame, INDICATOR)
     rows = with_news(frame)
     np.testing.assert_allclose(run_on_table(pipeline, frame, rows)[0], pipeline.predict(rows), atol=1e-9)
+
+
+def test_skl2onnx_knows_the_transformers():
+    """Where it was there before the fit."""
+    code = """
+import numpy as np, skl2onnx, fastmlp
+X = np.arange(8, dtype=np.float32).reshape(4, 2)
+for cls in fastmlp.TableEncoder, fastmlp.RobustScaleSmoothClip:
+    assert len(skl2onnx.to_onnx(cls().fit(X), X[:1]).graph.output) == 1
+"""
+    run_python("-W", "ignore", "-c", code)
