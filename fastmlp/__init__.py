@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from fastmlp.network import MLP, precompile
 
 if TYPE_CHECKING:
+    from fastmlp._onnx import register_onnx
     from fastmlp.conversion import SKOPS_TRUSTED
     from fastmlp.display import LossCurveDisplay
-    from fastmlp.estimators import MLPClassifier, MLPRegressor, register_onnx
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
     from fastmlp.realmlp import RealMLPClassifier, RealMLPRegressor
 
@@ -35,7 +36,7 @@ _WITH_SKLEARN = {
     "RealMLPRegressor": "realmlp",
     "LossCurveDisplay": "display",
     "SKOPS_TRUSTED": "conversion",
-    "register_onnx": "estimators",
+    "register_onnx": "_onnx",
     "RobustScaleSmoothClip": "preprocessing",
     "TableEncoder": "preprocessing",
 }

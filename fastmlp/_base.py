@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -28,10 +27,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastmlp import _threads
 from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
 from fastmlp._data import NotFiniteError
+from fastmlp._onnx import tell_skl2onnx
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
 from fastmlp._validation import TOO_LARGE_IS_INFINITE, Validation, check_validation
 from fastmlp.compiled.activations import HIDDEN
-from fastmlp.conversion import OWN_ATTRIBUTES, OWN_PARAMETERS, from_sklearn, register, to_sklearn
+from fastmlp.conversion import OWN_ATTRIBUTES, OWN_PARAMETERS, from_sklearn, to_sklearn
 from fastmlp.lbfgs import loss_and_gradient, minimize, unflatten
 from fastmlp.network import FINGERPRINT_UP_TO, MLP, for_each
 from fastmlp.optimizers import SGD, Adam
@@ -103,7 +103,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if "loss_curve_" in state:
             new |= dict.fromkeys(OWN_ATTRIBUTES)
         super().__setstate__(new | {name: value for name, value in state.items() if name != "_fastmlp_format"})
-        self._tell_skl2onnx()
+        tell_skl2onnx()
 
     # ---- from and to others ----
 
@@ -116,11 +116,6 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     @abstractmethod
     def _own_class():
         """Ours, which this one may only be derived from."""
-
-    def _tell_skl2onnx(self):
-        """Where skl2onnx is loaded, it shall know the estimator; where it is not, nothing is done for it."""
-        if "skl2onnx" in sys.modules:
-            register(self._own_class())
 
     def to_sklearn(self) -> SklearnClassifier | SklearnRegressor:
         """scikit-learn's own estimator in the same state: unfitted if this one is, else fitted.
@@ -273,7 +268,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             raise
 
     def _fit(self, call):
-        self._tell_skl2onnx()
+        tell_skl2onnx()
         if self.max_time is not None:
             call.deadline = time.perf_counter() + self.max_time
         if not call.incremental:

@@ -1,11 +1,7 @@
-"""From and to others: scikit-learn's own estimators, skops and ONNX. None is imported before it is asked for."""
+"""From and to others: scikit-learn's own estimators, and skops; of ONNX see `_onnx.py`. None is imported here."""
 
 import copy
-import functools
 
-import numpy as np
-
-from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.optimizers import SGD, Adam
 from fastmlp.schedules import is_scikit_learns
 
@@ -84,93 +80,10 @@ SKOPS_TRUSTED = [
     "fastmlp.estimators.MLPRegressor",
     "fastmlp.optimizers.Adam",
     "fastmlp.optimizers.SGD",
+    "fastmlp.preprocessing.RobustScaleSmoothClip",
+    "fastmlp.preprocessing.TableEncoder",
+    "fastmlp.realmlp.RealMLPClassifier",
+    "fastmlp.realmlp.RealMLPRegressor",
     "fastmlp.training.Adam",
     "fastmlp.training.SGD",
 ]
-
-# ---- ONNX -------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def register(cls):
-    """Tell skl2onnx how to convert one of our classes; ImportError if it is not installed."""
-    from skl2onnx import update_registered_converter
-
-    if hasattr(cls, "predict_proba"):
-        options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]}
-        functions = _classifier_shapes, _convert_classifier
-    else:
-        options, functions = None, (_regressor_shapes, _convert_regressor)
-    update_registered_converter(cls, f"Fastmlp{cls.__name__}", *functions, options=options)
-
-
-def _classifier_shapes(operator):
-    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
-
-    model, rows = operator.raw_operator, operator.inputs[0].get_first_dimension()
-    label, probabilities = operator.outputs[:2]
-    tensor = Int64TensorType if model.classes_.dtype.kind in "iufb" else StringTensorType
-    label.set_type(tensor([rows, model.n_outputs_] if model._multilabel() else [rows]))
-    probabilities.set_type(_float_tensor(operator, max(2, model.n_outputs_)))
-
-
-def _regressor_shapes(operator):
-    operator.outputs[0].set_type(_float_tensor(operator, operator.raw_operator.n_outputs_))
-
-
-def _float_tensor(operator, columns):
-    """A matrix with a row for each row of X, of float64 if X is, else of float32."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
-    X = operator.inputs[0]
-    tensor = DoubleTensorType if isinstance(X.type, DoubleTensorType) else FloatTensorType
-    return tensor([X.get_first_dimension(), columns])
-
-
-def _node(container, name, *inputs, **attributes):
-    from skl2onnx.algebra import onnx_ops
-
-    return getattr(onnx_ops, f"Onnx{name}")(*inputs, op_version=container.target_opset, **attributes)
-
-
-def _forward(operator, container, dtype, to):
-    """A_i = f(A_{i-1} W_i + b_i), layer by layer."""
-
-    def node(name, *inputs):
-        inputs = [dtype([x]) if isinstance(x, float) else x for x in inputs]
-        return _node(container, name, *inputs)
-
-    model, A = operator.raw_operator, _node(container, "Cast", operator.inputs[0], to=to)
-    *hidden, output = model._activations(len(model.coefs_) - 1)
-    activations = [*(HIDDEN[name] for name in hidden), OUTPUTS[output]]
-    for W, b, f in zip(model.coefs_, model.intercepts_, activations, strict=True):
-        Z = node("Add", node("MatMul", A, W.astype(dtype)), b.astype(dtype))
-        A = node(f.onnx, Z) if isinstance(f.onnx, str) else f.onnx(node, Z)
-    return A
-
-
-def _convert_regressor(scope, operator, container):
-    from skl2onnx.common.data_types import guess_numpy_type, guess_proto_type
-
-    (Y,) = operator.outputs
-    A = _forward(operator, container, guess_numpy_type(Y.type), guess_proto_type(Y.type))
-    _node(container, "Identity", A, output_names=[Y]).add_to(scope, container)
-
-
-def _convert_classifier(scope, operator, container):
-    from onnx import TensorProto
-    from skl2onnx.common.data_types import guess_numpy_type, guess_proto_type
-
-    model, (label, probabilities) = operator.raw_operator, operator.outputs[:2]
-    dtype = guess_numpy_type(probabilities.type)
-    A = _forward(operator, container, dtype, guess_proto_type(probabilities.type))
-    if model._multilabel():
-        decision = _node(container, "Cast", _node(container, "Greater", A, dtype([0.5])), to=TensorProto.INT64)
-    else:
-        if model.n_outputs_ == 1:
-            A = _node(container, "Concat", _node(container, "Sub", dtype([1]), A), A, axis=1)
-        classes = np.resize(model.classes_, max(2, len(model.classes_)))  # a single one is both
-        classes = classes.astype(np.int64) if classes.dtype.kind in "iufb" else classes.astype(str)
-        decision = _node(container, "Gather", classes, _node(container, "ArgMax", A, axis=1, keepdims=0))
-    _node(container, "Identity", A, output_names=[probabilities]).add_to(scope, container)
-    _node(container, "Identity", decision, output_names=[label]).add_to(scope, container)

@@ -20,7 +20,6 @@ from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp._data import TARGETS
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.losses import LOSSES
-from fastmlp.conversion import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,27 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastmlp._base import Rows
-
-
-def register_onnx():
-    """Tell skl2onnx how to convert `MLPClassifier` and `MLPRegressor`, alone or in a pipeline.
-
-    skl2onnx converts the classes that it has been told of. Where it is loaded when an estimator is fitted, this has
-    been done. Options and outputs are those of scikit-learn's classes; besides, two labels, several targets and
-    `loss="poisson"` come out right.
-
-    Raises
-    ------
-    ImportError
-        If skl2onnx is not installed.
-
-    Examples
-    --------
-    >>> fastmlp.register_onnx()                                             # doctest: +SKIP
-    >>> skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})           # doctest: +SKIP
-    """
-    register(MLPClassifier)
-    register(MLPRegressor)
 
 
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):

@@ -18,6 +18,8 @@ from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
 
+from fastmlp._onnx import tell_skl2onnx
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -215,6 +217,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self : object
             The fitted transformer.
         """
+        tell_skl2onnx()
         columns = self._columns(X, reset=True)
         self.is_categorical_ = self._find_categorical(X, columns)
         self.categories_, self._kinds, missing = [], [], []
@@ -409,6 +412,7 @@ class RobustScaleSmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         self : object
             The fitted transformer.
         """
+        tell_skl2onnx()
         X = self._validate(X, reset=True)
         halves = np.multiply(X, 0.5, dtype=np.float64)  # differences of halves do not overflow
         halves.sort(axis=0)  # NaN comes last

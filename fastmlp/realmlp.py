@@ -28,6 +28,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 
 from fastmlp import _threads
 from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
+from fastmlp._onnx import tell_skl2onnx
 from fastmlp._parameters import CONSTRAINTS
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.activations import HIDDEN
@@ -137,6 +138,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if "networks_" in state:
             state["networks_"] = [restore(*parts) for parts in state["networks_"]]
         super().__setstate__(state)
+        tell_skl2onnx()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -227,6 +229,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         ValueError
             If the data does not fit, or training diverged; the estimator is then what it was before.
         """
+        tell_skl2onnx()
         deadline = math.inf if self.max_time is None else time.perf_counter() + self.max_time
         epochs = self.max_iter * self.n_estimators * (2 if self.refit else 1)
         tasks = tasks_of(self, "epoch", epochs, X, y, sample_weight)
@@ -818,8 +821,10 @@ class RealMLPRegressor(RegressorMixin, BaseRealMLP):
         """Predictions in the targets' own units."""
         mean, spread, low, high = targets
         predictions = outputs * spread + mean
-        clamp = self.variant == "td" if isinstance(self.clamp, str) else self.clamp
-        return np.clip(predictions, low, high) if clamp else predictions
+        return np.clip(predictions, low, high) if self._clamps() else predictions
+
+    def _clamps(self):
+        return self.variant == "td" if isinstance(self.clamp, str) else self.clamp
 
     def _score(self, predictions, y, weights):
         """R2; of a single row the squared error, negative."""

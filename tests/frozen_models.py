@@ -21,6 +21,11 @@ LABELS = np.arange(24) % 3
 WORDS = np.array(["ant", "bee", "cow"])[LABELS]
 INDICATOR = np.eye(3, dtype=int)[LABELS]
 NUMBERS = X[:, 0] - X[:, 1] * X[:, 2]
+# numbers, some missing, three and ten categories, some missing
+TABLE = np.array(
+    [[x if i % 5 else None, y, WORDS[i], f"c{i % 10}" if i % 7 else None] for i, (x, y, _) in enumerate(X.tolist())],
+    dtype=object,
+)
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
 
 # name: (model, X, y)
@@ -56,17 +61,26 @@ MODELS = {
         X,
         NUMBERS,
     ),
+    "realmlp": (fastmlp.RealMLPClassifier(n_estimators=2, dtype="float64", **SMALL), TABLE, WORDS),
+    "realmlp td-s": (fastmlp.RealMLPClassifier("td-s", dtype="float64", **SMALL), TABLE, LABELS > 0),
+    "realmlp, numbers": (fastmlp.RealMLPRegressor(dtype="float64", **SMALL), TABLE, NUMBERS),
+    "realmlp td-s, numbers": (
+        fastmlp.RealMLPRegressor("td-s", dtype="float64", refit=True, **SMALL), TABLE, X[:, :2],
+    ),
 }  # fmt: skip
 # name: the first format whose file has it, if that is not the first of all
 SINCE = dict.fromkeys(["silu with weight decay", "huber", "all at once", "validation loss"], 2)
+SINCE |= {name: 2 for name in MODELS if name.startswith("realmlp")}
 
 
 def outputs(model, X):
-    return model.predict_proba(X) if isinstance(model, fastmlp.MLPClassifier) else model.predict(X)
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
 
 
 def go_on(model, X, y):
     """What is called on a model that was loaded: another step, or another fit where there are no steps."""
+    if hasattr(model, "networks_"):
+        return model.set_params(random_state=1).fit(X, y)
     steps = hasattr(model, "_optimizer") and not model.early_stopping
     return model.partial_fit(X, y) if steps else model.fit(X, y)
 

@@ -16,6 +16,15 @@ NUMBER = np.arange(N)
 LABELS = NUMBER % 3
 INDICATOR = np.eye(3, dtype=int)[LABELS]
 WORDS = np.array(["ant", "bee", "cow"])[LABELS]
+# Numbers, some missing, and categories: text, some missing; bool; integers; text among numbers.
+TABLE = np.array(
+    [
+        [x, y if i % 5 else None, f"c{i % 12}" if i % 7 else None, i % 3 > 0, i % 4 * 10, "other" if i % 2 else i % 5]
+        for i, (x, y, *_) in enumerate(X.tolist())
+    ],
+    dtype=object,
+)
+CATEGORICAL = [2, 3, 4, 5]
 HUGE = X / np.abs(X).max() * np.finfo(float).max  # finite, but no sum over it is
 TARGETS = {"MLPClassifier": LABELS, "MLPRegressor": X[:, 0] - X[:, 1] * X[:, 2]}
 
@@ -44,6 +53,7 @@ OTHERS = {
 }  # fmt: skip
 assert OTHERS.keys() == OWN_PARAMETERS.keys()
 
+REALMLP = {"RealMLPClassifier": LABELS, "RealMLPRegressor": TARGETS["MLPRegressor"]}
 both_estimators = pytest.mark.parametrize("name", TARGETS)
 
 

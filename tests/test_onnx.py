@@ -85,16 +85,21 @@ def test_onnx_in_a_pipeline_and_a_search():
 FIRST_SKL2ONNX = "import skl2onnx, fastmlp; model = fastmlp.MLPRegressor(max_iter=1).fit(X, X[:, 0])"
 FIRST_FIT = "import fastmlp; model = fastmlp.MLPRegressor(max_iter=1).fit(X, X[:, 0]); import skl2onnx"
 LOADED = "import pickle, fastmlp, skl2onnx; model = pickle.loads(pickle.dumps(fastmlp.MLPRegressor()))"
+LOADED_FITTED = FIRST_FIT + ", pickle; model = pickle.loads(pickle.dumps(model))"
 
 
-@pytest.mark.parametrize("code", [FIRST_SKL2ONNX, FIRST_FIT + "; fastmlp.register_onnx()", LOADED + ".fit(X, X[:, 0])"])
-def test_skl2onnx_knows_the_estimators(code):
+@pytest.mark.parametrize("name", ["MLPRegressor", "RealMLPRegressor"])
+@pytest.mark.parametrize(
+    "code",
+    [FIRST_SKL2ONNX, FIRST_FIT + "; fastmlp.register_onnx()", LOADED + ".fit(X, X[:, 0])", LOADED_FITTED],
+)
+def test_skl2onnx_knows_the_estimators(code, name):
     """Without a word where it was there before the fit, else when told."""
     pytest.importorskip("skl2onnx")
     code = f"""
 import numpy as np
 X = np.ones((9, 2), np.float32)
-{code}
+{code.replace("MLPRegressor", name)}
 assert len(skl2onnx.to_onnx(model, X[:1]).graph.output) == 1
 """
     run_python("-W", "ignore", "-c", code)
@@ -106,7 +111,8 @@ def test_skl2onnx_is_not_imported():
 import pickle, sys
 import numpy as np, fastmlp
 X = np.ones((9, 2))
-pickle.loads(pickle.dumps(fastmlp.MLPRegressor(max_iter=1).fit(X, X[:, 0]))).predict(X)
+for cls in fastmlp.MLPRegressor, fastmlp.RealMLPRegressor:
+    pickle.loads(pickle.dumps(cls(max_iter=1).fit(X, X[:, 0]))).predict(X)
 assert not {"onnx", "skl2onnx"} & sys.modules.keys()
 """
     run_python("-W", "ignore", "-c", code)

@@ -5,7 +5,8 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from models import TARGETS, X, bits, both_estimators, make
+from models import CATEGORICAL, REALMLP, TABLE, TARGETS, X, bits, both_estimators, make, state
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -16,6 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 OPTIMIZERS = {"adam": {"fastmlp.optimizers.Adam"}, "sgd": {"fastmlp.optimizers.SGD"}, "lbfgs": set()}
 solvers = pytest.mark.parametrize("solver", OPTIMIZERS)
+
+
+# what a fitted RealMLP has
+TRANSFORMERS = {"fastmlp.preprocessing.TableEncoder", "fastmlp.preprocessing.RobustScaleSmoothClip"}
 
 
 def own_type(name):
@@ -45,6 +50,7 @@ def test_the_list_holds_just_these():
     """Every entry is needed by some model, or was by those that 0.1.0 has saved, and none stands there twice."""
     needed = {own_type(name) for name in TARGETS}.union(*OPTIMIZERS.values())
     needed |= {"fastmlp.training.Adam", "fastmlp.training.SGD"}
+    needed |= {f"fastmlp.realmlp.{name}" for name in REALMLP} | TRANSFORMERS
     assert set(fastmlp.SKOPS_TRUSTED) == needed and len(fastmlp.SKOPS_TRUSTED) == len(needed)
 
 
@@ -115,3 +121,33 @@ def test_files_of_0_1_0(name, solver):
             old.writestr(entry, new.read(entry).replace(b"fastmlp.optimizers", b"fastmlp.training"))
     loaded = io.loads(saved.getvalue(), trusted=fastmlp.SKOPS_TRUSTED)
     assert bits(loaded) == bits(model)
+
+
+# ---- RealMLP ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("variant", ["td", "td-s"])
+@pytest.mark.parametrize("name", REALMLP)
+def test_realmlp(name, variant, dtype):
+    """All that it has learnt; nothing is to be trusted but the classes that are published."""
+    model = make(name, variant=variant, dtype=dtype, n_estimators=2, categorical_features=CATEGORICAL)
+    assert untrusted(model) == {f"fastmlp.realmlp.{name}"}
+    twin = again(model)
+    assert twin.get_params() == model.get_params()
+    model.fit(TABLE, REALMLP[name])
+    assert untrusted(model) == {f"fastmlp.realmlp.{name}"} | TRANSFORMERS
+    assert bits(twin.fit(TABLE, REALMLP[name]), TABLE) == bits(model, TABLE)
+    twin = again(model)
+    assert vars(twin).keys() == vars(model).keys() and state(twin) == state(model)
+    assert bits(twin, TABLE) == bits(model, TABLE)
+
+
+@pytest.mark.parametrize("name", REALMLP)
+def test_realmlp_in_a_search(name):
+    """Nothing of ours is to be trusted beside; what scikit-learn's own types are to skops is not our business."""
+    search = GridSearchCV(make(name, categorical_features=CATEGORICAL), {"variant": ["td", "td-s"]}, cv=2)
+    search.fit(TABLE, REALMLP[name])
+    theirs = [one for one in io.get_untrusted_types(data=io.dumps(search)) if not one.startswith("fastmlp")]
+    twin = io.loads(io.dumps(search), trusted=fastmlp.SKOPS_TRUSTED + theirs)
+    assert bits(twin, TABLE) == bits(search, TABLE)
