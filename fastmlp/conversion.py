@@ -84,6 +84,10 @@ SKOPS_TRUSTED = [
     "fastmlp.estimators.MLPRegressor",
     "fastmlp.optimizers.Adam",
     "fastmlp.optimizers.SGD",
+    "fastmlp.preprocessing.RobustScaleSmoothClip",
+    "fastmlp.preprocessing.TableEncoder",
+    "fastmlp.realmlp.RealMLPClassifier",
+    "fastmlp.realmlp.RealMLPRegressor",
     "fastmlp.training.Adam",
     "fastmlp.training.SGD",
 ]

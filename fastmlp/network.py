@@ -158,8 +158,8 @@ class MLP:
     def __reduce__(self):
         *hidden, output = self.activations
         make = (
-            self.layer_units, hidden, output, self.dtype, self.sparse, self.loss_function.name, self.loss_parameter,
-            self.dropout, self.tabular,
+            self.layer_units, hidden, output, self.dtype.name, self.sparse, self.loss_function.name,
+            self.loss_parameter, self.dropout, tuple(self.tabular),
         )  # fmt: skip
         beside = [array.copy() for array in self.panels.arrays_beside(self.parameters)]
         return restore, (make, self.weights, self.biases, beside)

@@ -18,8 +18,13 @@ OPTIMIZERS = {"adam": {"fastmlp.optimizers.Adam"}, "sgd": {"fastmlp.optimizers.S
 solvers = pytest.mark.parametrize("solver", OPTIMIZERS)
 
 
+# What is made of a table, and who does that.
+TABLES = {"fastmlp.preprocessing.RobustScaleSmoothClip", "fastmlp.preprocessing.TableEncoder"}
+OF_TABLES = ["RealMLPClassifier", "RealMLPRegressor"]
+
+
 def own_type(name):
-    return f"fastmlp.estimators.{name}"
+    return f"fastmlp.{'realmlp' if name in OF_TABLES else 'estimators'}.{name}"
 
 
 def again(model):
@@ -45,6 +50,7 @@ def test_the_list_holds_just_these():
     """Every entry is needed by some model, or was by those that 0.1.0 has saved, and none stands there twice."""
     needed = {own_type(name) for name in TARGETS}.union(*OPTIMIZERS.values())
     needed |= {"fastmlp.training.Adam", "fastmlp.training.SGD"}
+    needed |= TABLES | {own_type(name) for name in OF_TABLES}
     assert set(fastmlp.SKOPS_TRUSTED) == needed and len(fastmlp.SKOPS_TRUSTED) == len(needed)
 
 
@@ -115,3 +121,12 @@ def test_files_of_0_1_0(name, solver):
             old.writestr(entry, new.read(entry).replace(b"fastmlp.optimizers", b"fastmlp.training"))
     loaded = io.loads(saved.getvalue(), trusted=fastmlp.SKOPS_TRUSTED)
     assert bits(loaded) == bits(model)
+
+
+@pytest.mark.parametrize("name", OF_TABLES)
+def test_tables(name):
+    """RealMLP, with what it makes of a table."""
+    rows = [["red", 1.5], ["green", None], ["blue", 2.5], [None, 0.5]] * 5
+    model = make(name, n_estimators=2).fit(rows, [0, 1, 1, 0] * 5)
+    assert untrusted(model) == {own_type(name)} | TABLES
+    assert bits(again(model), rows) == bits(model, rows)
