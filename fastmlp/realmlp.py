@@ -258,7 +258,8 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if X_val is not None and y_val is None:
             raise ValueError("X_val is provided, but y_val was not provided.")
         max_one_hot = _MAX_ONE_HOT if recipe.embedding else None
-        self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot).fit(X)
+        self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot)
+        self.encoder_.set_output(transform="default").fit(X)  # matrices, whatever scikit-learn is set to
         for name in "n_features_in_", "feature_names_in_":
             self.__dict__.pop(name, None)
             if hasattr(self.encoder_, name):
@@ -367,7 +368,10 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         With the history of a first training: trained to its best epoch.
         """
         rng, dtype, scaled = np.random.RandomState(seed), np.dtype(self.dtype), self._scaled()
-        scaler = RobustScaleSmoothClip(impute=True).fit(rows.table[train, :scaled]) if scaled else None
+        scaler = None
+        if scaled:
+            scaler = RobustScaleSmoothClip(impute=True).set_output(transform="default")
+            scaler.fit(rows.table[train, :scaled])
         targets = self._scale_of_targets(rows.y[train])
         encoder = self.encoder_
         columns = Columns(encoder.n_numbers_, encoder.n_plain_, encoder.category_counts_)

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse
+import sklearn
 from helpers import run_code
 from models import Trouble, bits, frozen, outputs
 from sklearn.base import clone
@@ -1179,6 +1180,18 @@ def test_copies(name):
     json.dumps([parts[0] for parts in state["networks_"]])  # what a network is made by
     with pytest.raises(ValueError, match="upgrade fastmlp"):
         twin.__setstate__(state | {"_fastmlp_format": 99})
+
+
+@both
+@pytest.mark.parametrize("settings", [{"transform_output": "pandas"}, {"enable_metadata_routing": True}], ids=repr)
+def test_settings_of_scikit_learn(name, settings):
+    """They change nothing."""
+    pytest.importorskip("pandas")
+    parameters = {"scoring": "accuracy" if name == "RealMLPClassifier" else "r2", "n_estimators": 2}
+    expected = bits(fit(name, table(), None, WEIGHTS, **parameters), table())
+    with sklearn.config_context(**settings):
+        for threads in 1, 2:
+            assert bits(fit(name, table(), None, WEIGHTS, n_jobs=threads, **parameters), table()) == expected
 
 
 @both
