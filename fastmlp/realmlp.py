@@ -91,6 +91,19 @@ class _Member(NamedTuple):
     why: str
 
 
+class _Deadline:
+    """A time that is over at once if training is to stop. `now < deadline` and `now >= deadline` ask it."""
+
+    def __init__(self, time, stop):
+        self._time, self._stop = time, stop
+
+    def __gt__(self, now):
+        return now < self._time and not self._stop.is_set()
+
+    def __le__(self, now):
+        return not self > now
+
+
 class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
     """What both estimators share: everything but targets and decisions."""
 
@@ -360,7 +373,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     raise KeyboardInterrupt
                 return [future.result() for future in begun]
             finally:
-                stop.set()  # the networks in training end with this epoch, whatever is raised here
+                stop.set()  # whatever is raised here, nobody trains on
 
     def _train(self, recipe, rows, seed, train, held, deadline, tasks, stop, done, first=None):
         """A network: trained on some rows, at the epoch that is the best on those that are held back.
@@ -405,7 +418,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             epochs=first and first.best_iter,
             measure=measure,
             verbose=self.verbose,
-            deadline=deadline,
+            deadline=_Deadline(deadline, stop),
             before_epoch=None if tasks is None else tasks.epoch_begins,
             after_epoch=after_epoch,
         )

@@ -435,7 +435,7 @@ def test_a_refit_has_the_time_that_it_needs(fraction, first, monkeypatch):
     ends, own, begin = [], realmlp.train_network, time.perf_counter()
 
     def watch(*args, **options):
-        ends.append(options["deadline"] - begin)
+        ends.append(options["deadline"]._time - begin)
         return own(*args, **options)
 
     monkeypatch.setattr(realmlp, "train_network", watch)
@@ -1004,6 +1004,39 @@ def a_real_interrupt(threads):
 def test_a_real_interrupt(threads):
     """It is answered at once, and later fits work."""
     run_code(f"import test_realmlp; test_realmlp.a_real_interrupt({threads})", NUMBA_NUM_THREADS="2")
+
+
+def an_interrupt_of_long_epochs():
+    """A Ctrl-C in the first epoch of two networks side by side, which takes half a minute."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    r, own, sent = np.random.RandomState(0), fastmlp.MLP.train_epoch, []
+    rows = r.normal(size=(500_000, 4))
+
+    def interrupt():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def train_epoch(*args, **options):
+        if not sent:
+            sent.append(None)
+            threading.Timer(0.5, interrupt).start()
+        return own(*args, **options)
+
+    model = make("RealMLPRegressor", variant="td-s", n_estimators=2, n_jobs=2, hidden_layer_sizes=(800, 800))
+    model.fit(rows[:300], rows[:300, 0])
+    fastmlp.MLP.train_epoch = train_epoch
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(rows, rows[:, 0], X_val=rows[:10], y_val=rows[:10, 0])
+    assert time.perf_counter() - sent[1] < 3
+    assert [str(warning.message) for warning in caught] == ["Training interrupted by user."]
+    assert model.n_iter_ == 1 and len(model.networks_) == 2 and np.isfinite(model.predict(rows[:10])).all()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no SIGINT from itself")
+def test_an_interrupt_of_long_epochs():
+    """It does not wait for their end."""
+    run_code("import test_realmlp; test_realmlp.an_interrupt_of_long_epochs()", NUMBA_NUM_THREADS="2")
 
 
 def test_python_goes_on_meanwhile(monkeypatch):
