@@ -307,6 +307,10 @@ def test_scorers_get_the_weights_of_rows(name):
     seen.clear()
     fit(name, scoring=scorer, **({"class_weight": "balanced"} if name == "RealMLPClassifier" else {}))
     assert seen == [{}] * 4
+    seen.clear()
+    if name == "RealMLPClassifier":
+        fit(name, X, None, WEIGHTS, scoring=scorer, class_weight={0: 9, 1: 1, 2: 3})
+        assert seen[0]["sample_weight"].tolist() == WEIGHTS[splits(name, 1)[0][0][1]].tolist()
 
 
 @both
@@ -429,9 +433,18 @@ def test_max_time(name):
         assert fit(name, max_time=1e-9, refit=True).n_iter_ == 1
 
 
-@pytest.mark.parametrize("fraction, first", [(0.2, 400), (0.5, 300)])
-def test_a_refit_has_the_time_that_it_needs(fraction, first, monkeypatch):
-    """It trains on more rows than the first training; that one ends soon enough."""
+@pytest.mark.parametrize(
+    "parameters, expected",
+    [
+        ({"n_estimators": 3}, [333, 500, 1000]),
+        ({"refit": True}, [400, 1000]),
+        ({"refit": True, "validation_fraction": 0.5}, [300, 1000]),
+        ({"refit": True, "n_estimators": 2}, [200, 500, 400, 1000]),
+    ],
+    ids=repr,
+)
+def test_parts_of_max_time(parameters, expected, monkeypatch):
+    """What is left is shared by the networks to come; a refit has more rows than the first training, and needs more."""
     ends, own, begin = [], realmlp.train_network, time.perf_counter()
 
     def watch(*args, **options):
@@ -439,8 +452,8 @@ def test_a_refit_has_the_time_that_it_needs(fraction, first, monkeypatch):
         return own(*args, **options)
 
     monkeypatch.setattr(realmlp, "train_network", watch)
-    fit("RealMLPRegressor", max_time=1000, refit=True, validation_fraction=fraction)
-    assert ends == [pytest.approx(first, rel=0.1), pytest.approx(1000, rel=0.1)]
+    fit("RealMLPRegressor", max_time=1000, n_jobs=1, **parameters)
+    assert ends == [pytest.approx(end, rel=0.1) for end in expected]
 
 
 @both
