@@ -92,8 +92,9 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : estimator instance
-            A fitted multilayer perceptron, scikit-learn's too, trained by 'adam' or 'sgd'; or a fitted pipeline that
-            ends in one, or a search whose best estimator is either.
+            A fitted multilayer perceptron, scikit-learn's too, trained by 'adam' or 'sgd', or RealMLP, the mean of
+            whose networks is drawn, and the best epoch if there is one network; or a fitted pipeline that ends in one,
+            or a search whose best estimator is either.
         ax : matplotlib Axes, default=None
             Where to draw, perhaps beside other models; None makes a new figure.
         name : str, default=None
@@ -124,10 +125,11 @@ class LossCurveDisplay:
                 f"{type(model).__name__} has no loss_curve_: multilayer perceptrons have one after solver='adam' or"
                 " 'sgd', but not after 'lbfgs'."
             )
+        best = getattr(model, "best_iters_", [getattr(model, "best_iter_", None)])
         display = cls(
             loss_curve=model.loss_curve_,
             validation_loss_curve=getattr(model, "validation_loss_curve_", None),
-            best_iter=getattr(model, "best_iter_", None),
+            best_iter=best[0] if len(best) == 1 else None,
             name=type(model).__name__ if name is None else name,
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)

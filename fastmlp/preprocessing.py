@@ -61,7 +61,7 @@ def _kind_of_dtype(column, name):
     return _kind(dtype.to_python() if hasattr(dtype, "to_python") else dtype.type, name)  # the first is polars' way
 
 
-def _values(column, name):
+def values_of(column, name):
     """Values as Python has them, with None for what is missing, and the kinds of the others."""
     _kind_of_dtype(column, name)
     values = column.to_list() if hasattr(column, "to_list") else column.tolist()
@@ -74,7 +74,7 @@ def _values(column, name):
 def _kinds_at_first(X, name, column):
     """By dtype; but in an array of objects by values, as nobody has chosen a dtype for a column there."""
     by_values = column.dtype == object and not _is_frame(X)
-    return _values(column, name)[1] if by_values else {_kind_of_dtype(column, name)}
+    return values_of(column, name)[1] if by_values else {_kind_of_dtype(column, name)}
 
 
 def _as_text(values):
@@ -86,7 +86,7 @@ def _numbers(column, name):
     _kind_of_dtype(column, name)
     numbers = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
     if numbers.dtype.kind not in "biuf":
-        values, kinds = _values(column, name)
+        values, kinds = values_of(column, name)
         if "text" in kinds:
             raise ValueError(
                 f"Column {name!r} holds text where numbers belong: turn it into numbers, or fit with it among the"
@@ -104,7 +104,7 @@ def _numbers(column, name):
 
 def _codes(column, name, categories, kinds):
     """1, 2, ... for the categories, 0 for what is missing or was not there in fit, when there were these kinds."""
-    values, found = _values(column, name)
+    values, found = values_of(column, name)
     was_text, is_text = ({kind == "text" for kind in some} for some in (kinds, found))
     if was_text and is_text and not was_text & is_text:
         was, now = ("text", "numbers") if "text" in kinds else ("numbers", "text")
@@ -218,13 +218,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             The fitted transformer.
         """
         tell_skl2onnx()
-        columns = self._columns(X, reset=True)
+        columns = self._columns(X, reset=True, estimator=self)
         self.is_categorical_ = self._find_categorical(X, columns)
         self.categories_, self._kinds, missing = [], [], []
         limit = math.inf if self.max_one_hot is None else self.max_one_hot
         for i, (name, column) in enumerate(columns):
             if self.is_categorical_[i]:
-                values, kinds = _values(column, name)
+                values, kinds = values_of(column, name)
                 categories = set(_as_text(values) if "text" in kinds else values) - {None}
                 self.categories_.append(np.array(sorted(categories), dtype=object))
                 self._kinds.append(kinds)
@@ -251,7 +251,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         X_new : ndarray of shape (n_samples, n_numbers_ + n_plain_ + len(category_counts_))
         """
         check_is_fitted(self)
-        columns = self._columns(X, reset=False)
+        return self._transform(X, self)
+
+    def _transform(self, X, estimator):
+        """As `transform`; errors and warnings name the estimator that this one works for."""
+        columns = self._columns(X, reset=False, estimator=estimator)
         numbers, indicators, one_hots, codes = [], [], [], []
         of_categories = zip(self.categories_, self._kinds, self._coded, strict=True)
         for i, (name, column) in enumerate(columns):
@@ -305,17 +309,17 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def _columns(self, X, reset):
+    def _columns(self, X, reset, estimator):
         """Names, or positions, of the columns of X and the columns themselves; X is checked."""
         if _is_frame(X):
             twice = [name for name, times in Counter(X.columns).items() if times > 1]
             if twice:
                 raise ValueError(f"The columns of X must have names that differ, got more than once: {twice}.")
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            check_array(np.broadcast_to(np.int8(0), X.shape), estimator=self, input_name="X")  # of the shape alone
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+            check_array(np.broadcast_to(np.int8(0), X.shape), estimator=estimator, input_name="X")  # of the shape alone
             return [(name, X[name]) for name in X.columns]
         dtype = None if hasattr(X, "dtype") else object  # of a list NumPy would make text, where there is any
-        X = validate_data(self, X, reset=reset, accept_sparse=True, dtype=dtype, ensure_all_finite=False)
+        X = validate_data(estimator, X, reset=reset, accept_sparse=True, dtype=dtype, ensure_all_finite=False)
         return list(enumerate(X.toarray().T if scipy.sparse.issparse(X) else X.T))
 
     def _find_categorical(self, X, columns):

@@ -18,10 +18,11 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_class_weight
+from sklearn.utils import _safe_indexing, assert_all_finite, check_random_state, column_or_1d, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted
@@ -33,7 +34,7 @@ from fastmlp._parameters import CONSTRAINTS
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.network import MLP, restore
-from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
+from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder, values_of
 from fastmlp.recipe import Columns, LastBest, Recipe, folded, make_network, start, train_network
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class _Rows(NamedTuple):
     table: np.ndarray
     y: np.ndarray
     weights: np.ndarray | None
+    # the same without those of classes: what scorers get
+    sample_weight: np.ndarray | None
     # how many are not validation rows of the call
     n_own: int
     # as they were given: X and y of the call, or X_val and y_val, if there are any
@@ -87,6 +90,19 @@ class _Member(NamedTuple):
     targets: np.ndarray | None
     history: LastBest
     why: str
+
+
+class _Deadline:
+    """A time that is over at once if training is to stop. `now < deadline` and `now >= deadline` ask it."""
+
+    def __init__(self, time, stop):
+        self._time, self._stop = time, stop
+
+    def __gt__(self, now):
+        return now < self._time and not self._stop.is_set()
+
+    def __le__(self, now):
+        return not self > now
 
 
 class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
@@ -161,8 +177,8 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         found = {name: own[name] if isinstance(v, str) and v == "auto" else v for name, v in given.items()}
         sizes = self.hidden_layer_sizes
         sizes = tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,)
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {list(sizes)}.")
+        if any(not isinstance(size, Integral) or isinstance(size, bool) or size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be integers > 0, got {list(sizes)}.")
         for name in "activation", "dropout":
             value = found[name]
             if not isinstance(value, (str, Real)) and len(value) != len(sizes):
@@ -211,7 +227,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         y : array-like of shape (n_samples,) or, in regression, (n_samples, n_outputs)
             Class labels, or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss, and in what chooses the best epoch.
+            Weights of the rows in the loss, and in what chooses the best epoch. Rows that weigh 0 are left out.
         X_val : DataFrame, array-like or sparse matrix of shape (n_validation, n_features), default=None
             Rows that choose the best epoch; then no part of X is set aside for that.
         y_val : array-like of shape (n_validation,) or (n_validation, n_outputs), default=None
@@ -239,7 +255,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             recipe = self._recipe()
             rows = self._prepare(recipe, X, y, sample_weight, X_val, y_val, sample_weight_val)
             members = self._train_all(recipe, rows, deadline, tasks)
-            vars(self).update(self._learnt(members))
+            vars(self).update(self._learnt([one for one in members if one.history.best_iter] or members))
             if tasks is not None:
                 tasks.fit_ends()
         why = {member.why for member in members}
@@ -258,12 +274,13 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if X_val is not None and y_val is None:
             raise ValueError("X_val is provided, but y_val was not provided.")
         max_one_hot = _MAX_ONE_HOT if recipe.embedding else None
-        self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot).fit(X)
+        self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot)
+        self.encoder_.set_output(transform="default").fit(X)  # matrices, whatever scikit-learn is set to
         for name in "n_features_in_", "feature_names_in_":
             self.__dict__.pop(name, None)
             if hasattr(self.encoder_, name):
                 setattr(self, name, getattr(self.encoder_, name))
-        table, encoded = self.encoder_.transform(X), self._encode(y, "y", reset=True)
+        table, encoded = self.encoder_.transform(X), self._encode(y, reset=True)
         check_consistent_length(table, encoded)
         if table.shape[1] == 0:
             raise ValueError("X holds nothing: all its values are missing.")
@@ -272,9 +289,9 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             weights = _check_sample_weight(weights, table)
         if X_val is not None:
             with errors_name("X_val"):
-                table_val = self.encoder_.transform(X_val)
-            encoded_val = self._encode(y_val, "y_val", reset=False)
+                table_val = self.encoder_._transform(X_val, self)
             with errors_name("y_val"):
+                encoded_val = self._encode(y_val, reset=False)
                 check_consistent_length(table_val, encoded_val)
             if weights is not None or sample_weight_val is not None:
                 with errors_name("sample_weight_val"):
@@ -282,7 +299,8 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 weights = np.concatenate([np.ones(n_own) if weights is None else weights, weights_val])
             table, encoded = np.vstack([table, table_val]), np.concatenate([encoded, encoded_val])
             X, y = X_val, y_val
-        return _Rows(table, encoded, self._weigh_classes(encoded, weights), n_own, X, y)
+        X = X.tocsr() if scipy.sparse.issparse(X) else X  # other sparse formats have no rows to take
+        return _Rows(table, encoded, self._weigh_classes(encoded, weights), weights, n_own, X, y)
 
     def _weigh_classes(self, encoded, weights):
         """Weights of rows, times those of their classes."""
@@ -292,17 +310,21 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """For each network the numbers of the rows to train on, and of those that choose the best epoch.
 
         Rows are shuffled and dealt into parts. Each network is held back the next part; when all were, the rows are
-        shuffled anew.
+        shuffled anew. Rows that weigh 0 are left out.
         """
-        every, n = np.arange(len(rows.table)), rows.n_own
-        parts = max(2, round(1 / self.validation_fraction))
+        every = np.arange(len(rows.table)) if rows.weights is None else np.flatnonzero(rows.weights)
+        own, others = every[every < rows.n_own], every[every >= rows.n_own]
+        if len(own) == 0 or len(others) == 0 < len(rows.table) - rows.n_own:
+            raise ValueError("sample_weight, sample_weight_val or class_weight is 0 for all rows.")
+        n = len(own)
+        parts = max(2, round(1 / max(self.validation_fraction, 1 / n)))
         for i in range(self.n_estimators):
-            if len(every) > n or n == 1:
-                yield every[:n], every[n:]
+            if len(others) or n == 1:
+                yield own, others
                 continue
             if i % parts == 0:
-                order = self._order_to_deal(rng.permutation(n), rows.y)
-            part = np.arange(n) % parts == i % parts % n  # of few rows there may not be a part for each network
+                order = own[self._order_to_deal(rng.permutation(n), rows.y[own])]
+            part = np.arange(n) % parts == i % parts
             yield np.sort(order[~part]), np.sort(order[part])
 
     def _order_to_deal(self, order, encoded):
@@ -315,20 +337,25 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         seeds = rng.randint(2**31 - 1, size=self.n_estimators)
         threads = _threads.count()
         workers = 1 if tasks is not None else min(threads, self.n_estimators)
-        members, every = [], np.arange(len(rows.table))
+        members = []
 
         def train_one(i):
             train, held = splits[i]
             # the time that is left is for this network, and those that come after it in this thread
             now, share = time.perf_counter(), -(-(self.n_estimators - i) // workers)
             end = now + (deadline - now) / share
-            middle = now + (end - now) / 2 if self.refit else end
+            # a refit takes as long as the first training, for each row; the rest is for validation rows
+            part = 0.9 * len(train) / (2 * len(train) + len(held)) if self.refit and len(held) else 1.0
+            middle = now + part * (end - now)
             with _threads.use(max(1, threads // workers)):
                 member = self._train(recipe, rows, seeds[i], train, held, middle, tasks, stop, members)
                 if self.refit and len(held) and not stop.is_set():
-                    epochs, history = member.history.best_iter, member.history
-                    again = self._train(recipe, rows, seeds[i], every, held[:0], end, tasks, stop, members, epochs)
-                    member = again._replace(history=history)
+                    every, first = np.union1d(train, held), member.history
+                    again = self._train(recipe, rows, seeds[i], every, held[:0], end, tasks, stop, members, first)
+                    if again.why == "max_iter":
+                        member = again._replace(why=member.why)
+                    else:  # cut short, it knows less
+                        member = member._replace(why=again.why)
             return member
 
         if workers == 1:
@@ -337,19 +364,30 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     members.append(train_one(i))
             return members
         with concurrent.futures.ThreadPoolExecutor(workers, "fastmlp") as pool:
-            futures = [pool.submit(train_one, i) for i in range(self.n_estimators)]
             try:
-                concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
-            except KeyboardInterrupt:  # the networks in training end with this epoch
-                warnings.warn("Training interrupted by user.", stacklevel=4)
-            stop.set()
-            begun = [future for future in futures if not future.cancel()]
-            return [future.result() for future in begun]
+                futures = [pool.submit(train_one, i) for i in range(self.n_estimators)]
+                try:
+                    concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+                except KeyboardInterrupt:
+                    warnings.warn("Training interrupted by user.", stacklevel=4)
+                stop.set()
+                begun = [future for future in futures if not future.cancel()]
+                if not begun:
+                    raise KeyboardInterrupt
+                return [future.result() for future in begun]
+            finally:
+                stop.set()  # whatever is raised here, nobody trains on
 
-    def _train(self, recipe, rows, seed, train, held, deadline, tasks, stop, done, epochs=None):
-        """A network: trained on some rows, at the epoch that is the best on those that are held back."""
+    def _train(self, recipe, rows, seed, train, held, deadline, tasks, stop, done, first=None):
+        """A network: trained on some rows, at the epoch that is the best on those that are held back.
+
+        With the history of a first training: trained to its best epoch.
+        """
         rng, dtype, scaled = np.random.RandomState(seed), np.dtype(self.dtype), self._scaled()
-        scaler = RobustScaleSmoothClip(impute=True).fit(rows.table[train, :scaled]) if scaled else None
+        scaler = None
+        if scaled:
+            scaler = RobustScaleSmoothClip(impute=True).set_output(transform="default")
+            scaler.fit(rows.table[train, :scaled])
         targets = self._scale_of_targets(rows.y[train])
         encoder = self.encoder_
         columns = Columns(encoder.n_numbers_, encoder.n_plain_, encoder.category_counts_)
@@ -357,14 +395,16 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         X = _scale(rows.table, scaler, scaled, dtype)
         train = rng.permutation(train)
         start(network, recipe, X[train], rng)
-        data = network.data(X, self._network_targets(rows.y, targets), rows.weights)
+        weights = None if rows.weights is None else _near_1(rows.weights)[0]
+        data = network.data(X, self._network_targets(rows.y, targets), weights)
         history, measure = LastBest(), None
         if len(held):
             history.validation_losses, history.validation_scores = [], []
-            measure = self._measure_of(network, data, rows, held, targets)
+            measure = self._measure_of(network, data, rows, held, scaler, targets)
 
         def member(why):
-            return _Member(folded(network, history.best_parameters), scaler, targets, history, why)
+            best = history.best_parameters if history.best_iter else network.parameters
+            return _Member(folded(network, best), scaler, targets, first or history, why)
 
         def after_epoch():
             if tasks is not None and tasks.epoch_ends(lambda: self._learnt([*done, member("")])):
@@ -378,29 +418,32 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             rng,
             history,
             rows=train,
-            epochs=epochs,
+            epochs=first and first.best_iter,
             measure=measure,
             verbose=self.verbose,
-            deadline=deadline,
+            deadline=_Deadline(deadline, stop),
             before_epoch=None if tasks is None else tasks.epoch_begins,
             after_epoch=after_epoch,
         )
         if why == "interrupted":
             stop.set()
-        if history.best_parameters is None or not np.isfinite(history.best_parameters).all():
+        trained = member(why)
+        if not (history.best_iter or why == "interrupted") or not np.isfinite(trained.network.parameters).all():
             raise ValueError(
                 "Training diverged: there is no epoch with a finite loss and score. The targets may be too large, or"
                 " the learning rate too high."
             )
-        return member(why)
+        return trained
 
-    def _measure_of(self, network, data, rows, held, targets):
+    def _measure_of(self, network, data, rows, held, scaler, targets):
         """What gives loss and score on rows that are held back, at the network's parameters."""
         outputs = np.empty((len(held), network.layer_units[-1]), network.dtype)
         y, weights = rows.y[held], None if rows.weights is None else rows.weights[held]
         if self.scoring is not None and self.scoring not in _OF_PROBABILITIES:
             scorer, (X_given, y_given) = check_scoring(self, self.scoring), rows.given(held)
-            given = {} if weights is None else {"sample_weight": weights}
+            given = {} if rows.sample_weight is None else {"sample_weight": rows.sample_weight[held]}
+            scored = copy.copy(self)
+            scored.networks_, scored.scalers_, scored._targets = [network], [scaler], [targets]
 
         def measure():
             loss = network.loss(data, order=held, out=outputs)
@@ -408,8 +451,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 return loss, self._score(self._decode(outputs, targets), y, weights)
             if self.scoring in _OF_PROBABILITIES:
                 return loss, -loss
-            scored = copy.copy(self)  # it has the outputs for these rows, so nobody needs the network
-            scored.networks_, scored._outputs_given = [], self._decode(outputs, targets)
+            scored._outputs_given = X_given, self._decode(outputs, targets)  # it need not predict these anew
             return loss, float(scorer(scored, X_given, y_given, **given))
 
         return measure
@@ -420,7 +462,11 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
 
         def mean(name):
             curves = [getattr(history, name) for history in histories]
-            return None if curves[0] is None else [float(np.mean(values)) for values in zip(*curves, strict=False)]
+            if curves[0] is None:
+                return None
+            # some may have been stopped before others
+            epochs = range(max(map(len, curves)))
+            return [float(np.mean([curve[i] for curve in curves if i < len(curve)])) for i in epochs]
 
         return {
             "networks_": [member.network for member in members],
@@ -443,9 +489,9 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def _outputs(self, X):
         """The mean of what the networks say of the rows, in float64, as `_decode` gives it."""
         check_is_fitted(self)
-        if hasattr(self, "_outputs_given"):
-            return self._outputs_given
-        table, scaled, sum_ = self.encoder_.transform(X), self._scaled(), 0.0
+        if hasattr(self, "_outputs_given") and X is self._outputs_given[0]:
+            return self._outputs_given[1]
+        table, scaled, sum_ = self.encoder_._transform(X, self), self._scaled(), 0.0
         with _threads.use(self.n_jobs):
             for network, scaler, targets in zip(self.networks_, self.scalers_, self._targets, strict=True):
                 outputs = network.predict(_scale(table, scaler, scaled, network.dtype))
@@ -455,10 +501,30 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
 
 def _scale(table, scaler, scaled, dtype):
     """Rows as a network takes them: some columns scaled, the others, which are codes, as they are."""
-    X = table.astype(dtype)
+    X = np.empty(table.shape, dtype)
+    X[:, scaled:] = table[:, scaled:]
     if scaled:
         X[:, :scaled] = scaler.transform(table[:, :scaled])
     return X
+
+
+def _check_labels(y):
+    """That none is missing, and that objects can be sorted."""
+    y = np.asarray(y)
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+    elif y.dtype == object and y.ndim == 1:
+        labels, kinds = values_of(y, "y")
+        if None in labels:
+            raise ValueError("Input y contains NaN.")
+        if "text" in kinds and len(kinds) > 1:
+            raise ValueError("y must hold text or numbers as labels, got both.")
+
+
+def _near_1(numbers):
+    """Numbers by a power of 2, for each column, so that the largest are near 1; and its exponents. No bit is lost."""
+    _, exponents = np.frexp(np.abs(numbers).max(axis=0))
+    return np.ldexp(numbers, -exponents), exponents
 
 
 class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
@@ -502,12 +568,13 @@ class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
     scoring : str or callable, default=None
         What the best epoch has most of, the last one of equals. None: accuracy, in regression R2, and so the smallest
         squared error. "loss" and "log_loss", and scorers of probabilities as "roc_auc", mean the smallest validation
-        loss. Or the name of a scorer, or `scorer(model, X, y)`.
+        loss. Or the name of a scorer, or `scorer(model, X, y)`, which is given `sample_weight` too if fit is.
     n_estimators : int, default=1
         Networks whose predictions are averaged. Each has another part of the rows for validation; they are trained in
         threads side by side.
     refit : bool, default=False
-        Whether each network is trained once more, on all rows, to its best epoch.
+        Whether each network is trained once more, on all rows, to its best epoch; those of X_val are among them. A
+        refit that is cut short is dropped.
     categorical_features : 'from_dtype', array-like of {bool, int, str} or None, default='from_dtype'
         Which columns hold categories: by dtype (of text, bool, category, object), a mask, positions or names; see
         :class:`TableEncoder`.
@@ -540,7 +607,7 @@ class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
     validation_loss_curve_, validation_scores_ : list of float or None
         Loss and score on the rows that choose the best epoch, the mean over the networks. None without such rows.
     best_iters_ : list of int
-        The best epoch of each network, counted from 1.
+        The best epoch of each network, counted from 1; 0 if an interrupt left none.
     n_iter_ : int
         Epochs done.
     n_outputs_ : int
@@ -610,20 +677,20 @@ class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
 
     # ---- targets ----
 
-    def _encode(self, y, name, reset):
+    def _encode(self, y, reset):
         """Numbers of classes, which are learnt if `reset`."""
-        with errors_name(name) if name != "y" else contextlib.nullcontext():
-            check_classification_targets(y)
-            if type_of_target(y).startswith("multilabel"):
-                raise ValueError(f"{type(self).__name__} takes one label for each row, got several.")
-            y = column_or_1d(y, warn=True)
-            if reset:
-                self.classes_, encoded = np.unique(y, return_inverse=True)
-                return encoded
-            unknown = np.setdiff1d(y, self.classes_)
-            if len(unknown):
-                raise ValueError(f"there are classes that y has not: {unknown}. y has {self.classes_}.")
-            return np.searchsorted(self.classes_, y)
+        _check_labels(y)
+        check_classification_targets(y)
+        if type_of_target(y).startswith("multilabel"):
+            raise ValueError(f"{type(self).__name__} takes one label for each row, got several.")
+        y = column_or_1d(y, warn=True)
+        if reset:
+            self.classes_, encoded = np.unique(y, return_inverse=True)
+            return encoded
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"there are classes that y has not: {unknown}. y has {self.classes_}.")
+        return np.searchsorted(self.classes_, y)
 
     def _weigh_classes(self, encoded, weights):
         if self.class_weight is None:
@@ -786,16 +853,18 @@ class RealMLPRegressor(RegressorMixin, BaseRealMLP):
 
     # ---- targets ----
 
-    def _encode(self, y, name, reset):
+    def _encode(self, y, reset):
         """Numbers, a column for each target; whether there is one column for all or none is learnt if `reset`."""
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=self)
+        if np.isscalar(y):
+            raise ValueError(f"y must hold a target for each row, got {y!r}.")
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if reset:
             self._flat, self.n_outputs_ = y.ndim == 1, 1 if y.ndim == 1 else y.shape[1]
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.n_outputs_:
-            raise ValueError(f"{name} must have {self.n_outputs_} columns, as y has, got the shape {y.shape}.")
+            raise ValueError(f"y has {self.n_outputs_} columns, not {y.shape[1]}.")
         return y
 
     def _count_outputs(self):
@@ -806,12 +875,10 @@ class RealMLPRegressor(RegressorMixin, BaseRealMLP):
 
     def _scale_of_targets(self, y):
         """Mean, standard deviation, least and greatest of each target: (4, n_outputs)."""
-        with np.errstate(over="ignore"):
-            scales = np.stack([y.mean(axis=0), y.std(axis=0), y.min(axis=0), y.max(axis=0)])
-        if not np.isfinite(scales).all():
-            raise ValueError("y holds numbers whose squares are too large for float64.")
-        scales[1][scales[1] == 0] = 1
-        return scales
+        y, exponents = _near_1(y)  # squares neither overflow nor vanish
+        spread = y.std(axis=0)
+        spread[spread == 0] = 1
+        return np.ldexp([y.mean(axis=0), spread, y.min(axis=0), y.max(axis=0)], exponents)
 
     def _network_targets(self, y, targets):
         mean, spread, _, _ = targets
@@ -828,7 +895,10 @@ class RealMLPRegressor(RegressorMixin, BaseRealMLP):
 
     def _score(self, predictions, y, weights):
         """R2; of a single row the squared error, negative."""
-        return r2(y, predictions, weights) if len(y) > 1 else -float(((predictions - y) ** 2).mean())
+        if len(y) < 2:
+            return -float(((predictions - y) ** 2).mean())
+        both, _ = _near_1(np.vstack([y, predictions]))
+        return r2(*np.split(both, 2), weights)
 
     # ---- decisions ----
 

@@ -125,10 +125,11 @@ def make_optimizer(network, recipe, seed=1):
 
 @dataclasses.dataclass(kw_only=True)
 class LastBest(History):
-    """Of the epochs with the best score, the last one is the best; without scores, the last one of all."""
+    """Of the epochs with the best score, the last one is the best; without scores, the last one of all. 0 is none."""
 
     best_loss: float | None = None
     best_validation_score: float | None = -np.inf
+    best_iter: int = 0
 
     def update(self, network, loss, measured, tol):
         self.loss_curve.append(loss)

@@ -179,6 +179,19 @@ def test_matplotlib_comes_last_and_may_be_missing():
     """)
 
 
+@pytest.mark.parametrize("networks", [1, 2])
+@pytest.mark.parametrize("name", ["RealMLPClassifier", "RealMLPRegressor"])
+def test_realmlp(plt, name, networks):
+    """Both curves, and the best epoch of a single network."""
+    model = make(name, n_estimators=networks).fit(X, LABELS)
+    display = LossCurveDisplay.from_estimator(model)
+    assert points(display.line_) == [[i, loss] for i, loss in enumerate(model.loss_curve_, 1)]
+    assert points(display.validation_line_) == [[i, loss] for i, loss in enumerate(model.validation_loss_curve_, 1)]
+    best = model.best_iters_[0]
+    expected = [[best, model.validation_loss_curve_[best - 1]]] if networks == 1 else None
+    assert (display.best_marker_ and points(display.best_marker_)) == expected
+
+
 # ---- HTML -------------------------------------------------------------------------------------------------------
 
 
