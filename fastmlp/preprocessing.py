@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 from collections import Counter
 from numbers import Complex, Integral, Number, Real
 from typing import TYPE_CHECKING
@@ -33,6 +34,14 @@ _QUIET = {"over": "ignore", "invalid": "ignore"}
 _LARGE = np.finfo(np.float64).max / 2
 # Numbers that are worked on at a time: they stay in the cache.
 _BLOCK = 2**16
+
+
+def memory():
+    """How many bytes this machine has; infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return math.inf
 
 
 def _is_frame(X):
@@ -98,7 +107,7 @@ def _numbers(column, name):
             numbers = np.array([math.inf])
     with np.errstate(**_QUIET):
         numbers = numbers.astype(np.float64, copy=False)
-        assert_all_finite(numbers, allow_nan=True, estimator_name="TableEncoder", input_name="X")
+        assert_all_finite(numbers, allow_nan=True, input_name="X")
     return numbers
 
 
@@ -218,7 +227,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             The fitted transformer.
         """
         tell_skl2onnx()
-        columns = self._columns(X, reset=True, estimator=self)
+        return self._fit(X, self)
+
+    def _fit(self, X, estimator):
+        """As `fit`; errors and warnings name the estimator that this one works for, and it too learns X's columns."""
+        columns = self._columns(X, reset=True, estimator=estimator)
+        of_columns = {name: vars(estimator).get(name) for name in ("n_features_in_", "feature_names_in_")}
+        self.__dict__.pop("feature_names_in_", None)
+        vars(self).update({name: value for name, value in of_columns.items() if value is not None})
         self.is_categorical_ = self._find_categorical(X, columns)
         self.categories_, self._kinds, missing = [], [], []
         limit = math.inf if self.max_one_hot is None else self.max_one_hot
@@ -256,6 +272,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def _transform(self, X, estimator):
         """As `transform`; errors and warnings name the estimator that this one works for."""
         columns = self._columns(X, reset=False, estimator=estimator)
+        self._check_memory(len(columns[0][1]))
         numbers, indicators, one_hots, codes = [], [], [], []
         of_categories = zip(self.categories_, self._kinds, self._coded, strict=True)
         for i, (name, column) in enumerate(columns):
@@ -308,6 +325,18 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.string = True
         return tags
+
+    def _check_memory(self, n_rows):
+        """A system may hand out memory that it does not have, and end the process that uses it."""
+        n_columns = self.n_numbers_ + self.n_plain_ + len(self.category_counts_)
+        size = n_rows * n_columns * 8
+        if size > memory():
+            names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_))[self.is_categorical_]
+            counts = sorted((len(found), str(name)) for found, name in zip(self.categories_, names, strict=True))
+            message = f"X would become a matrix of {n_columns} columns, {size / 1e9:.0f} GB."
+            for n, name in counts[-1:]:
+                message += f" Column {name!r} has {n} categories: leave it out, or set max_one_hot."
+            raise MemoryError(message)
 
     def _columns(self, X, reset, estimator):
         """Names, or positions, of the columns of X and the columns themselves; X is checked."""

@@ -275,12 +275,8 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError("X_val is provided, but y_val was not provided.")
         max_one_hot = _MAX_ONE_HOT if recipe.embedding else None
         self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot)
-        self.encoder_.set_output(transform="default").fit(X)  # matrices, whatever scikit-learn is set to
-        for name in "n_features_in_", "feature_names_in_":
-            self.__dict__.pop(name, None)
-            if hasattr(self.encoder_, name):
-                setattr(self, name, getattr(self.encoder_, name))
-        table, encoded = self.encoder_.transform(X), self._encode(y, reset=True)
+        self.encoder_.set_output(transform="default")._fit(X, self)  # matrices, whatever scikit-learn is set to
+        table, encoded = self.encoder_._transform(X, self), self._encode(y, reset=True)
         check_consistent_length(table, encoded)
         if table.shape[1] == 0:
             raise ValueError("X holds nothing: all its values are missing.")

@@ -817,7 +817,7 @@ def test_columns_that_no_index_names():
         MLP([2**31, 1], sparse=True)
     X = scipy.sparse.csr_matrix((np.ones(1), [2**31], [0, 1]), (1, 2**31 + 1))
     ours = MLP([2, 1])
-    ours.layer_units = (2**31 + 1, 1)
+    ours.columns = 2**31 + 1
     with pytest.raises(ValueError, match="2147483647 columns"):
         ours.rows(X)
 

@@ -595,3 +595,15 @@ def test_the_scaler_refuses():
         RobustScaleSmoothClip().fit([[np.inf]])
     with pytest.raises(ValueError, match="The 'impute' parameter of RobustScaleSmoothClip"):
         RobustScaleSmoothClip(impute="median").fit(np.eye(3))
+
+
+def test_more_columns_than_memory_holds(monkeypatch):
+    """An error names the column before there is no memory left."""
+    monkeypatch.setattr("fastmlp.preprocessing.memory", lambda: 1e5)
+    table = pd.DataFrame({"number": np.arange(200.0), "id": [f"{i:04}" for i in range(200)], "kind": ["a", "b"] * 100})
+    encoder = TableEncoder().fit(table)
+    with pytest.raises(MemoryError, match=r"matrix of 202 columns, 0 GB. Column 'id' has 200 categories: leave it out"):
+        encoder.transform(table)
+    assert TableEncoder(max_one_hot=8).fit_transform(table).shape == (200, 3)
+    with pytest.raises(MemoryError, match="matrix of 100 columns, 0 GB.$"):
+        TableEncoder().fit_transform(np.ones((200, 100)))
