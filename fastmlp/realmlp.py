@@ -28,7 +28,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted
 
 from fastmlp import _threads
-from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
+from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, Tasks, tasks_of
 from fastmlp._onnx import tell_skl2onnx
 from fastmlp._parameters import CONSTRAINTS
 from fastmlp._validation import errors_name, r2
@@ -103,6 +103,18 @@ class _Deadline:
 
     def __le__(self, now):
         return not self > now
+
+
+class _Fit(NamedTuple):
+    """What a fit's networks have in common."""
+
+    recipe: Recipe
+    rows: _Rows
+    tasks: Tasks | None
+    # set where no network is to be trained any more
+    stop: threading.Event
+    # those that are trained, if they are one by one
+    members: list
 
 
 class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
@@ -333,7 +345,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         seeds = rng.randint(2**31 - 1, size=self.n_estimators)
         threads = _threads.count()
         workers = 1 if tasks is not None else min(threads, self.n_estimators)
-        members = []
+        fit = _Fit(recipe, rows, tasks, stop, [])
 
         def train_one(i):
             train, held = splits[i]
@@ -344,10 +356,10 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             part = 0.9 * len(train) / (2 * len(train) + len(held)) if self.refit and len(held) else 1.0
             middle = now + part * (end - now)
             with _threads.use(max(1, threads // workers)):
-                member = self._train(recipe, rows, seeds[i], train, held, middle, tasks, stop, members)
+                member = self._train(fit, seeds[i], train, held, middle)
                 if self.refit and len(held) and not stop.is_set():
                     every, first = np.union1d(train, held), member.history
-                    again = self._train(recipe, rows, seeds[i], every, held[:0], end, tasks, stop, members, first)
+                    again = self._train(fit, seeds[i], every, held[:0], end, first)
                     if again.why == "max_iter":
                         member = again._replace(why=member.why)
                     else:  # cut short, it knows less
@@ -357,8 +369,8 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if workers == 1:
             for i in range(self.n_estimators):
                 if not stop.is_set():
-                    members.append(train_one(i))
-            return members
+                    fit.members.append(train_one(i))
+            return fit.members
         with concurrent.futures.ThreadPoolExecutor(workers, "fastmlp") as pool:
             try:
                 futures = [pool.submit(train_one, i) for i in range(self.n_estimators)]
@@ -374,11 +386,12 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
             finally:
                 stop.set()  # whatever is raised here, nobody trains on
 
-    def _train(self, recipe, rows, seed, train, held, deadline, tasks, stop, done, first=None):
+    def _train(self, fit, seed, train, held, deadline, first=None):
         """A network: trained on some rows, at the epoch that is the best on those that are held back.
 
         With the history of a first training: trained to its best epoch.
         """
+        recipe, rows, tasks, stop, done = fit
         rng, dtype, scaled = np.random.RandomState(seed), np.dtype(self.dtype), self._scaled()
         scaler = None
         if scaled:
