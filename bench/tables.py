@@ -334,7 +334,8 @@ def task_report(records, task):
     lines += table_head(["model", *(f"mean rank, {figure}" for figure in TASKS[task]), relative, *times])
     for model in models:
         ratio = interval(geometric_ratio(main, model, REFERENCE, floors)) if REFERENCE in models else ""
-        of_kept = [digits(s) for s in seconds([r for r in records if r["set"] in main], model)]
+        of_kept = seconds([r for r in records if r["set"] in main], model)
+        of_kept = [digits(s) if np.isfinite(s) else "" for s in of_kept]
         lines.append(table_row(model, *(f"{ranks[figure][model]:.2f}" for figure in TASKS[task]), ratio, *of_kept))
     trees, others = [m for m in TREES if m in models], [m for m in models if m not in TREES]
     if trees and others:
@@ -361,7 +362,7 @@ def task_report(records, task):
 def report(records, half):
     """Return the lines of the report."""
     said = {key: ", ".join(dict.fromkeys(str(r[key]) for r in records)) for key in ("processor", "version")}
-    threads = ", ".join(sorted({str(r["threads"]) for r in records if "fit" in r}))
+    threads = ", ".join(sorted({str(r["threads"]) for r in records if "fit" in r})) or "no"
     lines = [
         f"{said['processor']}; {said['version']}. Sets of the half: {half}. Seconds with {threads} threads.",
         "",
