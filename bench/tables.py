@@ -314,8 +314,8 @@ def interval(ratio):
     return f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})" if np.isfinite(ratio[0]) else ""
 
 
-def task_report(records, task):
-    """Return the lines of the tables of one task."""
+def task_report(records, task, summary):
+    """Return the lines of the tables of one task; a summary has no table of the sets."""
     kept = {figure: by_seed(records, figure) for figure in TASKS[task]}
     main, floors = kept[TASKS[task][0]], floors_of(records) if task == "classification" else {}
     if not main:
@@ -347,9 +347,9 @@ def task_report(records, task):
                 counts = " / ".join(map(str, wins_ties_losses(main, model, tree)))
                 cells.append(f"{counts}; {interval(geometric_ratio(main, model, tree, floors))}")
             lines.append(table_row(model, *cells))
-    lines += ["", *table_head(["set", "rows", "columns", *models])]
+    lines += [] if summary else ["", *table_head(["set", "rows", "columns", *models])]
     shape = {r["set"]: (r["train"] + r["test"], r["columns"]) for r in records}
-    for name in sorted(main, key=lambda name: shape[name]):
+    for name in [] if summary else sorted(main, key=lambda name: shape[name]):
         means = [mean(main[name][m]) for m in models]
         cells = [f"**{x:.4f}**" if x == min(means) else f"{x:.4f}" if np.isfinite(x) else "failed" for x in means]
         lines.append(table_row(name, *(f"{n:,}" for n in shape[name]), *cells))
@@ -359,7 +359,7 @@ def task_report(records, task):
     return [*lines, ""]
 
 
-def report(records, half):
+def report(records, half, summary=False):
     """Return the lines of the report."""
     said = {key: ", ".join(dict.fromkeys(str(r[key]) for r in records)) for key in ("processor", "version")}
     threads = ", ".join(sorted({str(r["threads"]) for r in records if "fit" in r})) or "no"
@@ -373,7 +373,7 @@ def report(records, half):
     ]
     for task in TASKS:
         if of_task := [r for r in records if r["task"] == task]:
-            lines += task_report(of_task, task)
+            lines += task_report(of_task, task, summary)
     return lines
 
 
@@ -424,6 +424,7 @@ def main(argv=None):
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the records are")
     parser.add_argument("--list", action="store_true", help="print a table of the sets, and measure nothing")
     parser.add_argument("--report", action="store_true", help="print the tables of what is there, and measure nothing")
+    parser.add_argument("--summary", action="store_true", help="leave out the table of the sets")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the report between the markers of FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the report: SVG or PNG")
     args = parser.parse_args(argv)
@@ -438,7 +439,7 @@ def main(argv=None):
             wanted = [r for r in wanted if r["seed"] in args.seeds]
             if not wanted:
                 raise Refused(f"{args.results} has no records of these sets and models.")
-            lines = report(wanted, args.half if args.sets is None else "chosen by name")
+            lines = report(wanted, args.half if args.sets is None else "chosen by name", args.summary)
             print(*lines, sep="\n")
             if args.write:
                 write(args.write, lines[:-1], MARKER)
