@@ -208,7 +208,7 @@ def test_an_epoch_without_a_loss_is_never_the_best(bad, measured):
     for epoch, loss in enumerate([bad, 2.0, 3.0, bad], start=1):
         network.parameters[:] = epoch
         history.update(network, loss, measured, 0.0)
-        assert history.best_iter == {1: None, 2: 2}.get(epoch, 3)
+        assert history.best_iter == {1: 0, 2: 2}.get(epoch, 3)
     assert (history.best_parameters == 3).all()
 
 
@@ -324,7 +324,7 @@ def test_training_that_never_has_a_loss_keeps_its_last_parameters():
     network, X, _ = started(TD)
     data = network.data(np.full_like(X, np.nan), draw(COLUMNS, 60)[1])
     history, _ = train_network(network, TD, data, np.random.RandomState(2))
-    assert history.best_iter is None and np.isnan(history.loss_curve).all()
+    assert history.best_iter == 0 and np.isnan(history.loss_curve).all()
 
 
 def test_training_learns():

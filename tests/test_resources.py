@@ -84,7 +84,7 @@ class Clock:
         return self.now
 
     def __call__(self, *args):
-        self.now += (args[9] - args[8]) * self.seconds  # of the rows order[first:until]
+        self.now += (args[10] - args[9]) * self.seconds  # of the rows order[first:until]
         return self._epoch(*args)
 
     def __getattr__(self, name):
