@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 from fastmlp.network import MLP, precompile
 
 if TYPE_CHECKING:
-    from fastmlp._onnx import register_onnx
     from fastmlp.conversion import SKOPS_TRUSTED
     from fastmlp.display import LossCurveDisplay
     from fastmlp.estimators import MLPClassifier, MLPRegressor
     from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
-    from fastmlp.realmlp import RealMLPClassifier, RealMLPRegressor
+    from fastmlp.realmlp import RealMLPClassifier, RealMLPRegressor, register_onnx
 
 __all__ = [
     "MLP",
@@ -36,7 +35,7 @@ _WITH_SKLEARN = {
     "RealMLPRegressor": "realmlp",
     "LossCurveDisplay": "display",
     "SKOPS_TRUSTED": "conversion",
-    "register_onnx": "_onnx",
+    "register_onnx": "realmlp",
     "RobustScaleSmoothClip": "preprocessing",
     "TableEncoder": "preprocessing",
 }

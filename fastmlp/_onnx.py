@@ -12,55 +12,40 @@ import numpy as np
 from fastmlp.compiled.activations import HIDDEN, OUTPUTS
 from fastmlp.compiled.tabular import FREQUENCIES, OF_CATEGORY, OF_NUMBER
 
+# Ours that skl2onnx can be told of, as far as they are imported.
+CONVERTIBLE = []
+
+
+def convertible(cls):
+    """Decorate a class that skl2onnx can be told of."""
+    CONVERTIBLE.append(cls)
+    return cls
+
 
 @functools.cache
-def register_onnx():
-    """Tell skl2onnx how to convert the estimators and transformers of fastmlp, alone or in a pipeline.
-
-    skl2onnx converts the classes that it has been told of. Where it is loaded when one of ours is fitted, this has been
-    done. Options and outputs are those of scikit-learn's classes; besides, two labels, several targets and
-    `loss="poisson"` come out right.
-
-    Raises
-    ------
-    ImportError
-        If skl2onnx is not installed.
-
-    Notes
-    -----
-    A table with categories has an ONNX input of shape (rows, 1) for each column; `to_onnx(model, df[:1])` sees which
-    from a row of a DataFrame that has nothing missing. For categories that are text these are tensors of strings, for
-    all others tensors of numbers or bool. A string that is no category, such as "", counts as missing, and so does NaN.
-    Outputs are of float64 if an input is, else of float32; skl2onnx's option `zipmap=True` takes float32 alone.
-
-    Examples
-    --------
-    >>> fastmlp.register_onnx()                                             # doctest: +SKIP
-    >>> skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})           # doctest: +SKIP
-    """
+def register(cls):
+    """Tell skl2onnx how to convert one of our classes; ImportError if it is not installed."""
     from skl2onnx import update_registered_converter
 
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-    from fastmlp.preprocessing import RobustScaleSmoothClip, TableEncoder
-    from fastmlp.realmlp import RealMLPClassifier, RealMLPRegressor
-
+    classifier, regressor = (_classifier_shapes, _convert_classifier), (_regressor_shapes, _convert_regressor)
+    functions = {
+        "MLPClassifier": classifier,
+        "MLPRegressor": regressor,
+        "RealMLPClassifier": classifier,
+        "RealMLPRegressor": regressor,
+        "TableEncoder": (_encoder_shapes, _convert_encoder),
+        "RobustScaleSmoothClip": (_scaler_shapes, _convert_scaler),
+    }[cls.__name__]
     options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]}
-    for cls, *functions in [
-        (MLPClassifier, _classifier_shapes, _convert_classifier),
-        (MLPRegressor, _regressor_shapes, _convert_regressor),
-        (RealMLPClassifier, _classifier_shapes, _convert_classifier),
-        (RealMLPRegressor, _regressor_shapes, _convert_regressor),
-        (TableEncoder, _encoder_shapes, _convert_encoder),
-        (RobustScaleSmoothClip, _scaler_shapes, _convert_scaler),
-    ]:
-        of_class = options if hasattr(cls, "predict_proba") else None
-        update_registered_converter(cls, f"Fastmlp{cls.__name__}", *functions, options=of_class)
+    of_class = options if functions == classifier else None
+    update_registered_converter(cls, f"Fastmlp{cls.__name__}", *functions, options=of_class)
 
 
 def tell_skl2onnx():
     """Where skl2onnx is loaded, it shall know our classes; where it is not, nothing is done for it."""
     if "skl2onnx" in sys.modules:
-        register_onnx()
+        for cls in CONVERTIBLE:
+            register(cls)
 
 
 # ---- types and shapes -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from fastmlp._base import BaseMultilayerPerceptron, _Call
 from fastmlp._data import TARGETS
+from fastmlp._onnx import convertible
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.losses import LOSSES
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fastmlp._base import Rows
 
 
+@convertible
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron classifier: a drop-in for `sklearn.neural_network.MLPClassifier`.
 
@@ -451,6 +453,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return tags
 
 
+@convertible
 class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multilayer perceptron regressor: a drop-in for `sklearn.neural_network.MLPRegressor`.
 

@@ -19,7 +19,7 @@ from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted, validate_data
 
-from fastmlp._onnx import tell_skl2onnx
+from fastmlp._onnx import convertible, tell_skl2onnx
 
 if TYPE_CHECKING:
     from typing import Any
@@ -131,6 +131,7 @@ def _one_hot(codes, n_categories):
     return codes[:, None] == np.arange(1, n_categories + 1)
 
 
+@convertible
 class TableEncoder(TransformerMixin, BaseEstimator):
     """Make a matrix of numbers of a table that holds numbers and categories, as RealMLP has it; nothing is scaled.
 
@@ -390,6 +391,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         return is_categorical
 
 
+@convertible
 class RobustScaleSmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Bring each column to one scale, by median and quartiles, and its tails smoothly to within 3.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import copy
+import importlib
 import math
 import threading
 import time
@@ -29,7 +30,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 
 from fastmlp import _threads
 from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, Tasks, tasks_of
-from fastmlp._onnx import tell_skl2onnx
+from fastmlp._onnx import CONVERTIBLE, convertible, register, tell_skl2onnx
 from fastmlp._parameters import CONSTRAINTS
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.activations import HIDDEN
@@ -59,6 +60,35 @@ _OF_PROBABILITIES = [
     "roc_auc_ovo", "roc_auc_ovr_weighted", "roc_auc_ovo_weighted",
 ]  # fmt: skip
 _AUTO = StrOptions({"auto"})
+
+
+def register_onnx():
+    """Tell skl2onnx how to convert the estimators and transformers of fastmlp, alone or in a pipeline.
+
+    skl2onnx converts the classes that it has been told of. Where it is loaded when one of ours is fitted, this has been
+    done. Options and outputs are those of scikit-learn's classes; besides, two labels, several targets and
+    `loss="poisson"` come out right.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    Notes
+    -----
+    A table with categories has an ONNX input of shape (rows, 1) for each column; `to_onnx(model, df[:1])` sees which
+    from a row of a DataFrame that has nothing missing. For categories that are text these are tensors of strings, for
+    all others tensors of numbers or bool. A string that is no category, such as "", counts as missing, and so does NaN.
+    Outputs are of float64 if an input is, else of float32; skl2onnx's option `zipmap=True` takes float32 alone.
+
+    Examples
+    --------
+    >>> fastmlp.register_onnx()                                             # doctest: +SKIP
+    >>> skl2onnx.to_onnx(model, X[:1], options={"zipmap": False})           # doctest: +SKIP
+    """
+    importlib.import_module("fastmlp.estimators")  # so that these are convertible, too
+    for cls in CONVERTIBLE:
+        register(cls)
 
 
 class _Rows(NamedTuple):
@@ -536,6 +566,7 @@ def _near_1(numbers):
     return np.ldexp(numbers, -exponents), exponents
 
 
+@convertible
 class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
     """A classifier for tables as they are, with tuned defaults: RealMLP (Holzmueller et al., NeurIPS 2024).
 
@@ -789,6 +820,7 @@ class RealMLPClassifier(ClassifierMixin, BaseRealMLP):
             return np.log(self._outputs(X))
 
 
+@convertible
 class RealMLPRegressor(RegressorMixin, BaseRealMLP):
     """A regressor for tables as they are, with tuned defaults: RealMLP (Holzmueller et al., NeurIPS 2024).
 
