@@ -7,17 +7,16 @@ network are predicted from the matrices themselves.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -25,8 +24,9 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp import _threads
-from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, tasks_of
+from fastmlp._callbacks import tasks_of
 from fastmlp._data import NotFiniteError
+from fastmlp._estimator import Estimator
 from fastmlp._onnx import tell_skl2onnx
 from fastmlp._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, check_combinations
 from fastmlp._validation import TOO_LARGE_IS_INFINITE, Validation, check_validation
@@ -75,35 +75,23 @@ class _Call:
     tasks: object = None
 
 
-class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMultilayerPerceptron(Estimator):
     """What both estimators share: everything but targets and decisions."""
 
+    _format = FORMAT
     _parameter_constraints: dict = CONSTRAINTS
 
     @abstractmethod
     def __init__(self, loss, arguments):
         """Keep the loss, and the arguments of a constructor, its locals, as they are: scikit-learn's rule."""
-        vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
+        super().__init__(arguments)
         self.loss = loss
 
-    def __getstate__(self):
-        """The network is left out: it is made anew from the attributes, in the panels of the processor at hand."""
-        left_out = "_network", *OF_A_FIT
-        state = {name: value for name, value in super().__getstate__().items() if name not in left_out}
-        return state | {"_fastmlp_format": FORMAT}
-
     def __setstate__(self, state):
-        found = state.get("_fastmlp_format", 0)
-        if found > FORMAT:
-            raise ValueError(
-                f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
-                f" {FORMAT}): upgrade fastmlp to load it."
-            )
         new = {name: value for name, value in OWN_PARAMETERS.items() if name in self._parameter_constraints}
         if "loss_curve_" in state:
             new |= dict.fromkeys(OWN_ATTRIBUTES)
-        super().__setstate__(new | {name: value for name, value in state.items() if name != "_fastmlp_format"})
-        tell_skl2onnx()
+        super().__setstate__(new | state)
 
     # ---- from and to others ----
 
@@ -255,17 +243,6 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         return X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")
 
     # ---- fitting ----
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self):
-        """Whatever is raised, what was learnt before stays as it was; the network may then hold anything, and goes."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            before.pop("_network", None)
-            self.__dict__ = before
-            raise
 
     def _fit(self, call):
         tell_skl2onnx()

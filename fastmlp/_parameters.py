@@ -82,11 +82,20 @@ def check_combinations(model, call, hidden):
     elif model.early_stopping and call.incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     for name in "activation", "dropout":
-        value = getattr(model, name)
-        if not isinstance(value, (str, Real)) and len(value) != hidden:
-            raise ValueError(f"{name} must have a value for each of the {hidden} hidden layers, got {value!r}.")
-    if call.X_val is not None and call.y_val is None:
+        check_one_each(name, getattr(model, name), hidden)
+    check_validation_arguments(call.X_val, call.y_val, call.sample_weight_val)
+
+
+def check_one_each(name, value, hidden):
+    """ValueError if a parameter has not one value for all hidden layers, or one for each."""
+    if not isinstance(value, (str, Real)) and len(value) != hidden:
+        raise ValueError(f"{name} must have a value for each of the {hidden} hidden layers, got {value!r}.")
+
+
+def check_validation_arguments(X_val, y_val, sample_weight_val):
+    """ValueError if one is there without another that it needs."""
+    if X_val is not None and y_val is None:
         raise ValueError("X_val is provided, but y_val was not provided.")
-    for name in "y_val", "sample_weight_val":
-        if call.X_val is None and getattr(call, name) is not None:
+    for name, value in {"y_val": y_val, "sample_weight_val": sample_weight_val}.items():
+        if X_val is None and value is not None:
             raise ValueError(f"{name} is provided, but X_val was not provided.")

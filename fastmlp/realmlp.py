@@ -7,20 +7,19 @@ done to a table in `preprocessing.py`.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import copy
 import importlib
 import math
 import threading
 import time
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import _safe_indexing, assert_all_finite, check_random_state, column_or_1d, compute_class_weight
@@ -29,9 +28,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted
 
 from fastmlp import _threads
-from fastmlp._callbacks import OF_A_FIT, CallbackSupportMixin, Tasks, tasks_of
+from fastmlp._callbacks import Tasks, tasks_of
+from fastmlp._estimator import Estimator
 from fastmlp._onnx import CONVERTIBLE, convertible, register, tell_skl2onnx
-from fastmlp._parameters import CONSTRAINTS
+from fastmlp._parameters import CONSTRAINTS, check_one_each, check_validation_arguments
 from fastmlp._validation import errors_name, r2
 from fastmlp.compiled.activations import HIDDEN
 from fastmlp.network import MLP, restore
@@ -147,9 +147,10 @@ class _Fit(NamedTuple):
     members: list
 
 
-class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseRealMLP(Estimator):
     """What both estimators share: everything but targets and decisions."""
 
+    _format = FORMAT
     _parameter_constraints: dict = {
         "variant": [StrOptions(set(VARIANTS))],
         "hidden_layer_sizes": CONSTRAINTS["hidden_layer_sizes"],
@@ -174,29 +175,17 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         "n_jobs": CONSTRAINTS["n_jobs"],
     }
 
-    @abstractmethod
-    def __init__(self, arguments):
-        """Keep the arguments of a constructor, its locals, as they are: scikit-learn's rule."""
-        vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
-
     def __getstate__(self):
         """With the networks as what they are made of, plain values and matrices."""
-        state = {name: value for name, value in super().__getstate__().items() if name not in OF_A_FIT}
+        state = super().__getstate__()
         if "networks_" in state:
             state["networks_"] = [network.__reduce__()[1] for network in state["networks_"]]
-        return state | {"_fastmlp_format": FORMAT}
+        return state
 
     def __setstate__(self, state):
-        state = dict(state)
-        if (found := state.pop("_fastmlp_format", 0)) > FORMAT:
-            raise ValueError(
-                f"This {type(self).__name__} was saved by a newer fastmlp (format {found}; this version reads up to"
-                f" {FORMAT}): upgrade fastmlp to load it."
-            )
-        if "networks_" in state:
-            state["networks_"] = [restore(*parts) for parts in state["networks_"]]
         super().__setstate__(state)
-        tell_skl2onnx()
+        if hasattr(self, "networks_"):
+            self.networks_ = [restore(*parts) for parts in self.networks_]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -222,9 +211,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if any(not isinstance(size, Integral) or isinstance(size, bool) or size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be integers > 0, got {list(sizes)}.")
         for name in "activation", "dropout":
-            value = found[name]
-            if not isinstance(value, (str, Real)) and len(value) != len(sizes):
-                raise ValueError(f"{name} must have a value for each of the {len(sizes)} hidden layers, got {value!r}.")
+            check_one_each(name, found[name], len(sizes))
         names = [found["activation"]] if isinstance(found["activation"], str) else found["activation"]
         if found["parametric"] and any(HIDDEN[name].blend is None for name in names):
             raise ValueError(f"parametric=True does not go with activation={found['activation']!r}.")
@@ -237,16 +224,6 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
     # ---- fit ----
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self):
-        """Whatever is raised, what was learnt before stays as it was."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before
-            raise
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -310,11 +287,7 @@ class BaseRealMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """Rows, targets and weights, checked; and what is learnt of them before a network is trained."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        for name, value in {"y_val": y_val, "sample_weight_val": sample_weight_val}.items():
-            if X_val is None and value is not None:
-                raise ValueError(f"{name} is provided, but X_val was not provided.")
-        if X_val is not None and y_val is None:
-            raise ValueError("X_val is provided, but y_val was not provided.")
+        check_validation_arguments(X_val, y_val, sample_weight_val)
         max_one_hot = _MAX_ONE_HOT if recipe.embedding else None
         self.encoder_ = TableEncoder(self.categorical_features, max_one_hot=max_one_hot)
         self.encoder_.set_output(transform="default")._fit(X, self)  # matrices, whatever scikit-learn is set to
