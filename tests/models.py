@@ -84,6 +84,8 @@ def frozen(value):
         return {key: frozen(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [frozen(item) for item in value]
+    if isinstance(value, set):
+        return sorted(map(repr, value))  # which come in another order in a copy, for some seeds of Python's hash
     if type(value).__module__.startswith(("fastmlp", "sklearn", "numpy.random")):
         return frozen(value.__reduce_ex__(4))
     return repr(value)
