@@ -5,9 +5,11 @@ Each is complete but for X and y, which it may use without making them: the digi
 
 import contextlib
 import importlib.util
+import os
 import pathlib
 import re
 import textwrap
+from unittest import mock
 
 import pytest
 from sklearn.datasets import load_digits
@@ -36,7 +38,7 @@ def test_there_are_examples():
     assert not re.search(r"^ *``` *(?!python$)(py|Py|PY|ipython)", README.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:Port 8787 is already in use")
 @pytest.mark.parametrize("line, code", [pytest.param(*example, id=f"line {example[0]}") for example in examples()])
 def test_example(line, code, tmp_path, monkeypatch):
     """It raises nothing and warns of nothing; what it writes goes to a folder that is removed."""
@@ -46,7 +48,8 @@ def test_example(line, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     X, y = load_digits(return_X_y=True)
     lines = "\n" * (line - 1)  # so that a traceback names those of the README
-    with pictures_that_no_one_sees() if "matplotlib" in needed else contextlib.nullcontext():
+    pictures = pictures_that_no_one_sees() if "matplotlib" in needed else contextlib.nullcontext()
+    with pictures, mock.patch.dict(os.environ):  # which Dask changes
         exec(compile(lines + code, str(README), "exec"), {"__name__": "__main__", "X": X / 16, "y": y})
 
 
