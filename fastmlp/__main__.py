@@ -14,9 +14,11 @@ import warnings
 from statistics import median
 
 DESCRIPTION = (
-    "Train on real data (digits, diabetes) with fastmlp and with scikit-learn, same parameters and seed. "
-    "Print losses, scores and seconds of both; exit with 1 if the loss curves differ by more than rounding."
+    "Without a TABLE: train on real data (digits, diabetes) with fastmlp and with scikit-learn, same parameters and"
+    " seed. Print losses, scores and seconds of both; exit with 1 if the loss curves differ by more than rounding."
 )
+USAGE = """python -m fastmlp [-h] [--info] [--repeats N]
+       python -m fastmlp TABLE --target COLUMN [options]"""
 OF_TABLES = (
     "Fit MLP, scikit-learn's MLP with the same parameters, RealMLP and HistGradientBoosting to a table, print scores"
     " and seconds. Exit with 2, and a sentence, if that cannot be done."
@@ -219,7 +221,7 @@ def seed(text):
 
 def make_parser():
     """Return the parser, and the names of what is said of a table."""
-    parser = argparse.ArgumentParser(prog="python -m fastmlp", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="python -m fastmlp", usage=USAGE, description=DESCRIPTION)
     parser.add_argument(
         "--info", action="store_true", help="print versions, processor, threads and cache, for bug reports, and stop"
     )
@@ -286,6 +288,8 @@ def main(argv=None):
     if args.table is not None:
         if args.target is None:
             parser.error("a TABLE needs --target COLUMN")
+        if args.repeats != parser.get_default("repeats"):
+            parser.error("--repeats is not for a TABLE")
         try:
             from fastmlp import _own_table
         except ModuleNotFoundError as error:

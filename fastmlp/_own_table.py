@@ -517,10 +517,13 @@ def report(fitted, failed, results, args, say):
     if {"MLP", "sklearn-MLP"} <= fitted.keys():
         ours, theirs = fitted["MLP"], fitted["sklearn-MLP"]
         difference = curve_difference(last_step(ours.model), last_step(theirs.model))
-        say(
-            f"MLP was {theirs.seconds / ours.seconds:.1f} times as fast as sklearn-MLP with the same parameters and"
-            f" seed (one fit each). Largest relative difference of their loss curves: {difference:.0e}."
-        )
+        if math.isinf(difference):
+            say("MLP and sklearn-MLP did not train for the same number of epochs: their seconds say nothing of speed.")
+        else:
+            say(
+                f"MLP was {theirs.seconds / ours.seconds:.1f} times as fast as sklearn-MLP with the same parameters and"
+                f" seed (one fit each). Largest relative difference of their loss curves: {difference:.0e}."
+            )
 
 
 def draw(fitted, path):
