@@ -163,10 +163,7 @@ def read_text(file, opened, encoding, dtype, say):
                 size += len(chunk)
                 check_size(file, size)
             stream.seek(0)
-        try:
-            sample = codecs.getincrementaldecoder(encoding)().decode(stream.read(SAMPLE)).removeprefix("\ufeff")
-        except LookupError as error:
-            raise Refused(f"--encoding {shown(encoding)} is not known to Python.") from error
+        sample = codecs.getincrementaldecoder(encoding)().decode(stream.read(SAMPLE)).removeprefix("\ufeff")
         stream.seek(0)
         options = {"sep": separator(file, sample), "na_values": "?", "skipinitialspace": True}
         if options["sep"] != "," and has_decimal_commas(sample, options["sep"]):
@@ -544,8 +541,8 @@ def draw(fitted, path):
 
 
 def save(model, path, X, say):
-    """Write a fitted model, with what is done to a table before; of ONNX, say what the inputs are called."""
-    inputs = ""
+    """Write a fitted model, with what is done to a table before; say what is to be known to use it."""
+    use = "joblib.load(file)"
     match pathlib.Path(path).suffix.lower():
         case ".joblib":
             import joblib
@@ -555,11 +552,13 @@ def save(model, path, X, say):
             import skops.io
 
             skops.io.dump(model, path)
+            others = sorted({*skops.io.get_untrusted_types(file=path)} - {*fastmlp.SKOPS_TRUSTED})
+            use = f"skops.io.load(file, trusted=fastmlp.SKOPS_TRUSTED{f' + {others}' if others else ''})"
         case ".onnx":
             onnx = as_onnx(model, X)
             pathlib.Path(path).write_bytes(onnx.SerializeToString())
-            inputs = f", with inputs {listed(one.name for one in onnx.graph.input)}"
-    say(f"Saved: {shown(path)}{inputs}.")
+            use = "inputs " + listed((one.name for one in onnx.graph.input), most=len(onnx.graph.input))
+    say(f"Saved: {shown(path)}; {use}")
 
 
 def as_onnx(model, X):
@@ -586,7 +585,11 @@ def as_onnx(model, X):
 
 
 def check_wishes(args):
-    """Refuse what would only be found out after the fits."""
+    """Refuse what would only be found out after the fits, or after reading."""
+    try:
+        "".encode(args.encoding)
+    except LookupError as error:
+        raise Refused(f"--encoding {shown(args.encoding)} is not known to Python.") from error
     needed = {"rich": "A table"}
     if args.plot is not None:
         needed["matplotlib"] = "--plot"

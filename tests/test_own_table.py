@@ -294,10 +294,10 @@ def tasks():
 @tasks()
 @pytest.mark.parametrize("model", program.MODELS)
 @pytest.mark.parametrize("suffix", [".joblib", ".skops"])
-def test_saved_models(suffix, model, target, other, short, monkeypatch):
-    """They take the table as pandas reads it, and predict what the command predicts."""
+def test_saved_models(suffix, model, target, other, short, monkeypatch, capsys):
+    """They take the table as pandas reads it, and predict what the command predicts. How they are loaded is said."""
     if suffix == ".skops":
-        io = pytest.importorskip("skops.io")
+        pytest.importorskip("skops.io")
     monkeypatch.setattr(own_table, "MODELS", (model,))
     houses().drop(columns=other).to_csv("houses.csv", index=False)
     new = houses(20, seed=1).drop(columns=[target, other])
@@ -305,10 +305,14 @@ def test_saved_models(suffix, model, target, other, short, monkeypatch):
     new.to_csv("new.csv", index=False)
     arguments = "--model", model, "--save", f"model{suffix}", "--predict", "new.csv", "--output", "predictions.csv"
     assert run("houses.csv", "--target", target, *arguments) == 0
+    load = re.search(rf"^Saved: 'model{suffix}'; (.+)$", capsys.readouterr().out, re.M)[1]
+    names = {"file": f"model{suffix}", "fastmlp": fastmlp, "joblib": joblib}
     if suffix == ".skops":
-        loaded = io.load("model.skops", trusted=fastmlp.SKOPS_TRUSTED)
-    else:
-        loaded = joblib.load("model.joblib")
+        import skops.io
+
+        names["skops"] = skops
+        assert ("SKOPS_TRUSTED)" in load) == (model in ("MLP", "RealMLP"))
+    loaded = eval(load, names)
     predicted = pd.read_csv("predictions.csv")
     assert predicted.columns.tolist() == [target]
     expected = loaded.predict(pd.read_csv("new.csv"))
@@ -330,7 +334,7 @@ def test_saved_as_onnx(model, target, other, short, monkeypatch, capsys):
     table.drop(columns=other).to_csv("houses.csv", index=False)
     for name in "model.joblib", "model.onnx":
         assert run("houses.csv", "--target", target, "--model", model, "--save", name) == 0
-    found = re.search("^Saved: 'model.onnx', with inputs (.+)[.]$", capsys.readouterr().out, re.M)
+    found = re.search("^Saved: 'model.onnx'; inputs (.+)$", capsys.readouterr().out, re.M)
     session = onnxruntime.InferenceSession("model.onnx")
     assert found[1] == ", ".join(repr(one.name) for one in session.get_inputs())
     rows = pd.read_csv("houses.csv")
@@ -442,7 +446,7 @@ def test_bad_files(case, short, capsys):
 
 def test_a_bad_file_in_a_new_process(tmp_path):
     done = in_a_new_process(tmp_path / "[red]table[/red]\x1b.csv", "--target", "y")
-    assert (done.returncode, done.stdout.count("\n")) == (2, 1)
+    assert done.returncode == 2
     assert re.fullmatch(r"python -m fastmlp: There is no file '.*' *\.\n", done.stderr) and "\x1b" not in done.stderr
 
 
