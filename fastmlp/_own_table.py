@@ -275,8 +275,8 @@ def without_rare_classes(table, y, name, say):
     if rare.any():
         if (~rare).sum() < 2:
             raise Refused(
-                f"{shown(name)} has fewer than two values that {FEWEST_OF_A_CLASS} rows have: too few rows for"
-                " classification."
+                f"{shown(name)} has {len(classes):,} different values, such as {shown(classes[0])}, and fewer than two"
+                f" of them in {FEWEST_OF_A_CLASS} rows: too few for classification."
             )
         some = np.isin(y, classes[rare])
         say(
@@ -473,11 +473,10 @@ def fit_all(columns, regression, args, data, say):
     X, X_test, y, y_test = data
     fitted, failed, compiling = {}, {}, 0.0
     console = Console(stderr=True)
+    console.quiet = not console.is_terminal
     parts = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
     # few refreshes, as they take time of the fits
-    with Progress(
-        *parts, console=console, transient=True, refresh_per_second=4, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*parts, console=console, transient=True, refresh_per_second=4, disable=console.quiet) as bar:
         step = bar.add_task("", total=len(MODELS))
         for name in MODELS:
             try:
@@ -535,7 +534,9 @@ def draw(fitted, path):
         if hasattr(last_step(one.model), "loss_curve_"):
             # where both are the same, one is seen around the other
             line = {"linewidth": 5, "alpha": 0.4} if name == "sklearn-MLP" else {}
-            fastmlp.LossCurveDisplay.from_estimator(last_step(one.model), ax=ax, name=name, line_kw=line)
+            fastmlp.LossCurveDisplay.from_estimator(
+                last_step(one.model), ax=ax, name=name, log_scale=True, line_kw=line
+            )
     figure.savefig(path)
     plt.close(figure)
 
@@ -625,9 +626,6 @@ def run(args):
     def say(line):
         print(line, file=report_to, flush=True)
 
-    say(machine())
-    if busy := busy_sentence():
-        say(busy)
     table = read(args.table, args.encoding, say)
     wanted = [args.target, *args.drop, *args.keep]
     if missing := [name for name in dict.fromkeys(wanted) if name not in table]:
@@ -650,7 +648,10 @@ def run(args):
         raise Refused(f"--test-size {args.test_size} does not go with this table: {one_line(error)}") from error
     if not regression and len(np.unique(data[2])) < len(np.unique(y)):
         raise Refused(f"--test-size {args.test_size} leaves classes without rows to learn from.")
-    say(f"Split: {len(data[0]):,} rows to learn from, {counted(len(data[1]), 'row')} to test.\n")
+    say(f"Split: {len(data[0]):,} rows to learn from, {counted(len(data[1]), 'row')} to test.")
+    say(f"Machine: {machine()}.")
+    if busy := busy_sentence():
+        say(busy)
     fitted, failed = fit_all(columns, regression, args, data, say)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

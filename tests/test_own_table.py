@@ -313,7 +313,7 @@ def test_saved_models(suffix, model, target, other, short, monkeypatch, capsys):
         names["skops"] = skops
         assert ("SKOPS_TRUSTED)" in load) == (model in ("MLP", "RealMLP"))
     loaded = eval(load, names)
-    predicted = pd.read_csv("predictions.csv")
+    predicted = pd.read_csv("predictions.csv", float_precision="round_trip")
     assert predicted.columns.tolist() == [target]
     expected = loaded.predict(pd.read_csv("new.csv"))
     if target == "dear":
@@ -413,7 +413,10 @@ BAD = {
     "few rows": (HEAD + "".join(ROWS[:19]), "19 rows are too few: 20 are needed."),
     "constant target": (HEAD + ROWS[0] * 40, "'y' is '0' in all rows: there is nothing to learn."),
     "no target": (HEAD + ROWS[0].replace("0\n", "\n") * 40, "All values of 'y' are missing."),
-    "no class of five": ("x,y\n" + "".join(f"{i / 2},t{i}\n" for i in range(40)), "too few rows for classification"),
+    "no class of five": (
+        "x,y\n" + "".join(f"{i / 2},t{i}\n" for i in range(40)),
+        "'y' has 40 different values, such as 't0', and fewer than two of them in 5 rows",
+    ),
     "dates as target": ("x,y\n" + "1,2020-01-01\n2,2020-01-02\n" * 20, "'y' holds dates"),
     "infinite target": (GOOD.replace(",1\n", ",inf\n"), "'y' holds infinite numbers."),
     "infinite numbers": (GOOD.replace("0.25", "inf"), "There are infinite numbers in 'x'"),
