@@ -219,7 +219,7 @@ def kind_of(column):
     found = pd.api.types.infer_dtype(column, skipna=True)
     if found == "string":
         texts = column.dropna()
-        if texts.map(lambda text: bool(ISO_DATE.fullmatch(text))).all() and times_of(texts).notna().all():
+        if all(ISO_DATE.fullmatch(text) for text in texts) and times_of(texts).notna().all():
             return "date"
     if KINDS.get(found) == "number" and column.dtype == object:  # integers of more than 64 bits
         return "very large integer"
@@ -359,7 +359,7 @@ def is_number_of_row(name, column):
     """Whether a column of integers that are all different counts, or is named like a key."""
     if not pd.api.types.is_integer_dtype(column):
         return False
-    return column.max() - column.min() == len(column) - 1 or bool(re.search(r"(^|[_ ])id$|[a-z]I[Dd]$", name, re.I))
+    return column.max() - column.min() == len(column) - 1 or bool(re.search(r"(^|[_ ])[iI][dD]$|[a-z]I[dD]$", name))
 
 
 def times_of(column):

@@ -210,6 +210,15 @@ def test_rare_classes_are_left_out(short, capsys):
     assert "4 rows of 1 class with fewer than 5 rows left out: 'rare'." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name, left_out", [("user_id", True), ("userId", True), ("ID", True), ("paid", False)])
+def test_keys(name, left_out, short, capsys):
+    """Integers that are all different are left out if they are named like keys; see "id" above for those that count."""
+    table = pd.DataFrame({"x": np.arange(40) % 7 / 2, name: np.arange(40) ** 2 * 7, "y": ["a", "b"] * 20})
+    table.to_csv("table.csv", index=False)
+    assert run("table.csv", "--target", "y") == 0
+    assert (f"numbers of the rows: {name!r}." in capsys.readouterr().out) == left_out
+
+
 def test_drop_and_keep(short, capsys):
     houses().to_csv("houses.csv", index=False)
     assert run("houses.csv", "--target", "dear", "--drop", "price", "--drop", "size", "--keep", "id") == 0
