@@ -322,13 +322,15 @@ def test_saved_models(suffix, model, target, other, short, monkeypatch, capsys):
         names["skops"] = skops
         assert ("SKOPS_TRUSTED)" in load) == (model in ("MLP", "RealMLP"))
     loaded = eval(load, names)
-    predicted = pd.read_csv("predictions.csv", float_precision="round_trip")
+    predicted = pd.read_csv("predictions.csv")
     assert predicted.columns.tolist() == [target]
     expected = loaded.predict(pd.read_csv("new.csv"))
     if target == "dear":
         assert predicted[target].tolist() == expected.tolist()
     else:
-        np.testing.assert_array_equal(predicted[target], expected)
+        np.testing.assert_allclose(
+            predicted[target], expected, rtol=1e-14
+        )  # older pandas reads to the last but one digit
 
 
 @tasks()
