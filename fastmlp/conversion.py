@@ -73,9 +73,11 @@ def from_sklearn(cls, theirs):
 
 # ---- skops ------------------------------------------------------------------------------------------------------
 
-# The types that a saved estimator is made of and that skops does not know; the last two are those of 0.1.0:
+# The types that a saved estimator is made of and that skops does not know; first what `python -m fastmlp TABLE` makes
+# of dates, and last those of 0.1.0:
 # `skops.io.load(file, trusted=fastmlp.SKOPS_TRUSTED)`.
 SKOPS_TRUSTED = [
+    "fastmlp._own_table.numbers_of_dates",
     "fastmlp.estimators.MLPClassifier",
     "fastmlp.estimators.MLPRegressor",
     "fastmlp.optimizers.Adam",

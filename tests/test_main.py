@@ -124,7 +124,7 @@ BAD_ARGUMENTS = {
     "repeats in words": (["--repeats", "many"], "argument --repeats: invalid int value: 'many'"),
     "repeats without number": (["--repeats"], "argument --repeats: expected one argument"),
     "unknown option": (["--nonsense"], "unrecognized arguments: --nonsense"),
-    "positional": (["digits"], "unrecognized arguments: digits"),
+    "two tables": (["digits", "diabetes"], "unrecognized arguments: diabetes"),
 }
 
 
