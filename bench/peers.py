@@ -19,10 +19,12 @@ from itertools import pairwise
 import numpy as np
 from cases import BETA_1, BETA_2, CASES, EPSILON, MOMENTUM, PREDICTIONS, classifier, data, start
 from conditions import CONDITIONS
+from jobs import prepare
 
 CHUNK = 16_384  # parameters that the update written by hand takes at a time: they stay in the second-level cache
 GATHER_FIRST = 8 << 20  # bytes of X up to which JAX is faster if it puts all rows in order before it starts (measured)
 NUMBERS = 1_000  # that are compared, at most
+JOB_CALLS = 20  # of a small job are timed together
 
 
 def of_package(package, case, solver, dtype):
@@ -295,8 +297,11 @@ def predictor(name, case, dtype):
 MODULES = {"fastmlp": "fastmlp.estimators", "scikit-learn": "sklearn.neural_network", "NumPy": "numpy", "JAX": "jax"}
 
 
-def task(name, case, solver, dtype):
-    """Return what `timed` takes of a peer for a case; the solver "predict" stands for prediction."""
+def task(name, case, solver, dtype=None):
+    """Return what `timed` takes of a peer for a case; "predict" stands for prediction, "job" for one of jobs.py."""
+    if solver == "job":
+        run = prepare(case, name)
+        return (lambda: None), (lambda _: run()), JOB_CALLS
     if solver == "predict":
         return predictor(name, case, dtype)
     return TRAINERS[name](CASES[case], solver, dtype)
