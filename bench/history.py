@@ -80,7 +80,9 @@ def draw(path):
             commits = [commit for commit in order if commit in line]
             if commits:
                 values = np.array([line[commit] for commit in commits])
-                ax.plot([place[c] for c in commits], values / values[-1] if relative else values, ".-", lw=1, label=label)
+                ax.plot(
+                    [place[c] for c in commits], values / values[-1] if relative else values, ".-", lw=1, label=label
+                )
         ax.set(title=title, yscale=scale)
         ax.grid(alpha=0.3)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

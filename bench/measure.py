@@ -65,7 +65,7 @@ def measure(commit, bench, machine):
         )
         run = [
             "run",
-            f"--python={sys.executable}",
+            "--python=same",
             f"--set-commit-hash={commit}",
             f"--machine={machine}",
             "--bench",
