@@ -58,20 +58,15 @@ def measure(commit, bench, machine):
             "ASV_PYTHONPATH": str(package),
             "NUMBA_CACHE_DIR": f"{scratch}/kernels",
         }
-        asv = [sys.executable, "-m", "asv"]
-        say = subprocess.DEVNULL
-        subprocess.run(
-            [*asv, "machine", "--yes", "--machine", machine], cwd=scratch, env=environment, check=True, stdout=say
+
+        def asv(*arguments):
+            """Its status is not 0 where one benchmark failed, which it says itself."""
+            subprocess.run([sys.executable, "-m", "asv", *arguments], cwd=scratch, env=environment)
+
+        asv("machine", "--yes", "--machine", machine)
+        asv(
+            "run", "--python=same", "--set-commit-hash", commit, "--machine", machine, "--bench", bench, "--show-stderr"
         )
-        run = [
-            "run",
-            "--python=same",
-            f"--set-commit-hash={commit}",
-            f"--machine={machine}",
-            "--bench",
-            bench,
-        ]
-        subprocess.run([*asv, *run], cwd=scratch, env=environment)  # its status is 2 where one benchmark failed
         found = Path(scratch, "results")
         RESULTS.mkdir(exist_ok=True)
         for name in "benchmarks.json", f"{machine}/machine.json":
