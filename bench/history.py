@@ -7,6 +7,7 @@ share, and cold start and memory of the machine that has most of them.
 """
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -58,7 +59,7 @@ def combinations(parameters):
 def steps(lines, order):
     """Return the commits at which the geometric mean of lines moves most, as (place in the order, ratio)."""
     found = []
-    for before, after in zip(order, order[1:]):
+    for before, after in pairwise(order):
         both = [line[after] / line[before] for line in lines.values() if before in line and after in line]
         ratio = float(np.exp(np.mean(np.log(both)))) if both else 1.0
         if abs(ratio - 1) > STEP:
