@@ -25,7 +25,7 @@ __all__ = [
     "precompile",
     "register_onnx",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What comes with scikit-learn, which `MLP` does without, is imported when it is asked for: from where.
 _WITH_SKLEARN = {

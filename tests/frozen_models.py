@@ -1,7 +1,7 @@
 """Makes frozen_models_2.gz: small models as this version saves them, for test_frozen_models.py to load for ever.
 
 Run `python tests/frozen_models.py` where the format of an estimator's state has grown by one, and add the new file; a
-file that a release has been made with stays as it is.
+file that a release has been made with stays as it is: 0.1.0 has saved the first, 0.2.0 the second.
 """
 
 import gzip

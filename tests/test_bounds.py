@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from helpers import DTYPES, before_a_forbidden_page, needs_mprotect, run_code
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from networks import (
     GOALS,
@@ -102,6 +102,12 @@ def guard_what_the_network_allocates():
     at_the_start=st.booleans(),
     seed=st.integers(0, 2**31),
 )
+# the last rows of a matrix without a copy, two float64 of a vector where a tile has four rows
+@example(
+    layer_units=(4, 4, 36, 8), n=3, batch_size=2, rows=9, dtype=np.float64, activations=("relu", "relu"),
+    goal="squared_error", optimizer="sgd", layout="C", density=None, weighted=False, threads=1, by_layers=False,
+    group_rows=96, copied=False, by_rows=64, at_a_time=1, at_the_start=False, seed=0,
+)  # fmt: skip
 def check(
     layer_units, n, batch_size, rows, dtype, activations, goal, optimizer, layout, density, weighted, threads,
     by_layers, group_rows, copied, by_rows, at_a_time, at_the_start, seed,

@@ -15,7 +15,8 @@ from fastmlp.compiled.tile import VECTOR_BITS, host
 # bits of the vectors: a processor of LLVM's that has them, features that it takes to execute its code
 PROCESSORS = {256: ("haswell", ["avx2", "fma"]), 128: ("nehalem", ["sse4.2"])}
 # what is tested there: the intrinsics, activations; bounds, twin and thresholds; forward, gradients, training, dropout;
-# sparse X; scikit-learn's numbers, losses; predictions of few rows and of many; networks for tables, their recipe
+# sparse X; scikit-learn's numbers, losses; predictions of few rows and of many; networks for tables, their recipe,
+# and models that another processor has saved
 THERE = {
     "tile": ["test_tile.py", "test_activations.py"],
     "bounds": ["test_bounds.py"],
@@ -23,7 +24,7 @@ THERE = {
     "sparse": ["test_sparse.py"],
     "parity": ["test_parity.py", "test_losses.py", "-k", "not test_lbfgs"],
     "predictions": ["test_estimators.py", "-k", "prediction or row_of_a_large or few"],
-    "tables": ["test_tabular.py", "test_recipe.py"],
+    "tables": ["test_tabular.py", "test_recipe.py", "test_frozen_models.py"],
 }
 
 

@@ -15,6 +15,7 @@ from fastmlp.compiled.storage import BLOCK, CHUNK, FEW, TYPES, at, kernel, padde
 from fastmlp.compiled.tile import (
     ROWS,
     VECS,
+    VECTOR_BITS,
     call,
     column_sum,
     lanes,
@@ -235,17 +236,22 @@ def forward_rows(job, X, start, count, first):
 # ---- backward ---------------------------------------------------------------------------------------------------
 
 
+# Rows of W_i that are transposed at a time: no more than a vector of float64 has, as c may be any multiple of that and
+# rows beyond the matrix may be beyond the memory.
+_TRANSPOSED = min(ROWS, VECTOR_BITS // 64)
+
+
 @kernel
 def transpose(job, i, c, columns, k_first, k_last, scratch):
     """The rows k_first..k_last of W_i', so many columns from c, to `scratch`: as one panel, 0 beyond the matrix."""
     P, layer, panel, width = job.P, job.layers[i], VECS * lanes(job), lanes(job)
     height = padded(job.layers[i - 1].units, ROWS)
     for k in range(k_first, k_last, width):
-        for row in range(0, columns, ROWS):
+        for row in range(0, columns, _TRANSPOSED):
             if c + row < height:
-                tile = load(P, at(layer.weights, height, c + row, k, panel), panel, ROWS, 1)
+                tile = load(P, at(layer.weights, height, c + row, k, panel), panel, _TRANSPOSED, 1)
             else:
-                tile = zeros(P, ROWS, 1)
+                tile = zeros(P, _TRANSPOSED, 1)
             store_transposed(tile, scratch, (k - k_first) * panel + row, panel)
 
 
