@@ -66,8 +66,8 @@ def count_here(names):
     for name in names:
         try:
             run = prepare(name)
-        except (AttributeError, TypeError, ValueError) as error:
-            print(f"{name}: {error}")
+        except Exception as error:  # an old commit may lack what the job needs, or be broken
+            print(f"{name}: {type(error).__name__}, {error}")
             continue
         for _ in range(REPEATS):
             gc.collect()
@@ -90,7 +90,7 @@ def counts_in(text):
 
 
 def count(names):
-    """Return the instructions of each of these jobs that this version of fastmlp can do.
+    """Return the instructions of each of these jobs, without those that this version of fastmlp cannot do.
 
     Raises FileNotFoundError if there is no valgrind.
     """
@@ -113,8 +113,8 @@ def versions():
 
 
 def compare(counts, known):
-    """Return a line for each job, and the names of those that need over 1 % more than is known."""
-    lines, slower = [], []
+    """Return a line for each job, and the names of those that need over 1 % more than is known, or are not done."""
+    lines, slower = [], [name for name in known if name not in counts]
     for name, n in counts.items():
         ratio = n / known[name] if name in known else 1.0
         lines.append(f"{name:16}{n:15,}{known.get(name, 0):15,}{ratio - 1:+9.2%}")
@@ -149,13 +149,14 @@ def main(argv=None):
     except FileNotFoundError as error:
         print(f"Instructions are not counted: {error}.")
         return 0
-    lines, slower = compare(counts, known["instructions"])
+    lines, slower = compare(counts, {name: n for name, n in known["instructions"].items() if name in names})
     print(f"{'job':16}{'instructions':>15}{'known':>15}{'change':>9}", *lines, sep="\n")
     if arguments.write:
         numbers = {"versions": versions(), "instructions": known["instructions"] | counts}
         FILE.write_text(json.dumps(numbers, indent=4) + "\n")
     if slower and arguments.check:
-        print(f"Slower by over 1 %: {', '.join(slower)}. If that is meant, write the new numbers and commit them:")
+        print(f"Slower by over 1 %, or not done at all: {', '.join(slower)}. If that is meant, write new numbers, and")
+        print("let them stand in the same commit:")
         print(shlex.join(["python", "bench/instructions.py", "--write", *slower]))
     return int(arguments.check and bool(slower))
 
