@@ -1,11 +1,26 @@
 """What a user of the estimators waits for, validation included."""
 
+import time
 import warnings
+from statistics import median
 
 import numpy as np
 from cases import CASES, data
 
 from .common import REPEAT, TIMEOUT, fitted, skip_without
+
+# name: parameters
+FEATURES = {
+    "mish": {"activation": "mish"},
+    "gelu": {"activation": "gelu"},
+    "dropout": {"dropout": 0.1},
+    "weight decay": {"weight_decay": 0.01},
+    "clipnorm": {"clipnorm": 1.0},
+    "label smoothing": {"label_smoothing": 0.1},
+    "cosine": {"learning_rate": "cosine"},
+    "class weights": {"class_weight": "balanced"},
+    "validation": {"scoring": "loss"},
+}
 
 
 class Predict:
@@ -56,6 +71,34 @@ class Fit:
 
     def time_regressor(self):
         self.regressor.fit(self.X, self.targets)
+
+
+class Features:
+    """What a feature of our own costs: the time of a fit with it by that of the same fit without, in turns."""
+
+    params = [["default", "digits"], list(FEATURES)]
+    param_names = ["case", "feature"]
+    timeout = TIMEOUT
+
+    def setup(self, name, feature):
+        self.plain, self.X, self.y = fitted(name)
+        try:
+            self.featured, *_ = fitted(name, **FEATURES[feature])
+            self.seconds(self.featured, feature)
+        except TypeError as error:  # of an older commit's constructor
+            raise NotImplementedError(str(error)) from error
+
+    def seconds(self, model, feature):
+        extra = {"X_val": self.X[:1_000], "y_val": self.y[:1_000]} if feature == "validation" else {}
+        begin = time.perf_counter()
+        model.fit(self.X, self.y, **extra)
+        return time.perf_counter() - begin
+
+    def track_with_to_without(self, name, feature):
+        """The less, the better; 1 is free of cost."""
+        return median(self.seconds(self.featured, feature) / self.seconds(self.plain, "") for _ in range(15))
+
+    track_with_to_without.unit = "ratio"
 
 
 class Tables:
