@@ -37,6 +37,7 @@ def requirements():
 
 def merge(path, new):
     """Put asv's numbers of a commit into the file at `path`, in place of older ones of the same benchmarks."""
+    new["results"] = {name: result for name, result in new["results"].items() if result and result[0]}  # what failed
     if path.exists():
         old = json.loads(path.read_text())
         new["results"] = old["results"] | new["results"]
