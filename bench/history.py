@@ -27,9 +27,6 @@ PANELS = {
     "Most memory of a process that fits, MB": ("memory.Memory.peakmem_fit", 1e6, "linear"),
 }
 STEP, STEPS = 0.02, 16  # the least change of the mean of instructions that is named; how many are, at most
-    0.02,
-    16,
-)  # the least change of the instructions, their geometric mean, that is named; how many are, at most
 
 
 def labels(parameters):
@@ -73,7 +70,9 @@ def draw(path):
     place = {commit: i for i, commit in enumerate(order)}
     moved = steps(load(COUNTS), order)
 
-    matplotlib.rcParams.update({"font.size": 8, "axes.prop_cycle": plt.cycler(color=plt.get_cmap("tab20").colors), "svg.fonttype": "path", "svg.hashsalt": "the same file each time"})
+    colors = plt.cycler(color=plt.get_cmap("tab20").colors)
+    matplotlib.rcParams.update({"font.size": 8, "axes.prop_cycle": colors})
+    matplotlib.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "the same file each time"})
     figure, axes = plt.subplots(len(PANELS) + 1, figsize=(12, 3 * len(PANELS) + 3), sharex=True, layout="constrained")
     for ax, (title, lines) in zip(axes, numbers.items(), strict=False):
         _, unit, scale = PANELS[title]
