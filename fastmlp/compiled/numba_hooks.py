@@ -20,7 +20,8 @@ what we change or use                                   if it is gone or no long
 `_optimize_final_module`, `call_conv`
 `global_compiler_lock`                                  only our own lock keeps other threads away
 its `_lock`, and `llvm.ffi.lib._lock`                   a child forked while others compile waits for ever
-`Dispatcher._cache`, `caching` (here in `numba_cache`)  each process compiles anew
+`Dispatcher._cache`, `caching`, `rtsys` (here in        each process compiles anew
+`numba_cache`)
 `parallel._is_initialized` (in `jit`)                   `numba.set_num_threads` is not heard
 ======================================================  ==================================================
 
