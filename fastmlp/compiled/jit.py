@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from fastmlp.compiled import session
+from fastmlp.compiled import session, shipped
 from fastmlp.compiled.signals import Signals
 from fastmlp.compiled.sources import SOURCES
 
@@ -41,10 +41,16 @@ _inlined, _kernels, _entries = [], [], []  # all there are, see `_forget`
 _TELL_AFTER, _TELL_AGAIN = 1, 60
 
 
-def _njit(function, **options):
+def _njit(function, find=None, **options):
+    """Numba's dispatcher; `find` returns what comes with the package of the function for types of arguments."""
     try:
 
         class Pipeline(numba.core.compiler.Compiler):
+            def compile_extra(self, function):
+                found = find(self.state.args) if find and session.hooks else None
+                made = found and session.hooks.compiled_from(found, function, self.state)
+                return made or super().compile_extra(function)
+
             def define_pipelines(self):
                 managers = super().define_pipelines()
                 if session.hooks is not None:
@@ -66,8 +72,8 @@ def inlined(function):
     return dispatcher
 
 
-def _cached(function, **options):
-    dispatcher = _njit(function, **options)
+def _cached(function, find=None, **options):
+    dispatcher = _njit(function, find, **options)
     try:
         dispatcher._cache = Cache(function)
     except Exception:  # no place can be written to, or Numba has no such cache: compiled anew in each process
@@ -202,7 +208,7 @@ class Kernel:
         for other in _kernels_in(self.function):
             other.load(bound, signals)
         if self._dispatcher is None:
-            self._dispatcher = _cached(self.function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+            self._dispatcher = _cached(self.function, self._shipped, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         sig = signature(types.void, *self._resolved(bound))
         began = time.perf_counter()
         self._dispatcher.compile(sig)
@@ -212,6 +218,9 @@ class Kernel:
             _tell(time.perf_counter() - began, bound, self._dispatcher.stats.cache_path)
         if signals.came:
             raise session.Interrupted
+
+    def _shipped(self, args):
+        return shipped.find(self._symbol(self._own(self._bound(args))))
 
     def _own(self, bound):
         return {t.dtype: bound[t.dtype] for t in self._types if _is_open(t)}

@@ -6,6 +6,7 @@ import pickle
 
 from numba.core import config
 from numba.core.caching import AppDirs, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.core.runtime import rtsys
 
 from fastmlp.compiled.llvm_thread import queue
 from fastmlp.compiled.sources import SOURCES
@@ -94,8 +95,10 @@ class Cache(FunctionCache):
         return *super()._index_key(sig, codegen), SOURCES
 
     def load_overload(self, sig, target_context):
+        """Numba would read up on all types and functions before; that takes 0.1 s, and only compiling needs them."""
         try:
-            return super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception:
             return None
 

@@ -15,9 +15,13 @@ what we change or use                                   if it is gone or no long
 `JITCodeLibrary`, `CodeLibrary`, `_dynfunc`, `cgutils`  LLVM works when Python has nothing to do, not meanwhile
 `CPUContext.get_executable`, `target._library_class`,
 `codegen.require_global_compiler_lock`
+`Compiler.compile_extra`, `compile_result`,             kernels that come with the package are not used, but
+`FunctionDescriptor`, `Environment`,                    compiled from Python
+`_optimize_final_module`, `call_conv`
 `global_compiler_lock`                                  only our own lock keeps other threads away
 its `_lock`, and `llvm.ffi.lib._lock`                   a child forked while others compile waits for ever
-`Dispatcher._cache`, `caching` (here in `numba_cache`)  each process compiles anew
+`Dispatcher._cache`, `caching`, `rtsys` (here in        each process compiles anew
+`numba_cache`)
 `parallel._is_initialized` (in `jit`)                   `numba.set_num_threads` is not heard
 ======================================================  ==================================================
 
@@ -31,10 +35,14 @@ from numba import _dynfunc, types
 from numba.core import cgutils, codegen, config, errors
 from numba.core.base import BaseContext
 from numba.core.codegen import CodeLibrary, CPUCodeLibrary, JITCodeLibrary
+from numba.core.compiler import compile_result
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
+from numba.core.funcdesc import FunctionDescriptor
+from numba.core.lowering import Environment
 from numba.core.registry import cpu_target
 from numba.core.typing import BaseContext as TypingContext
+from numba.core.typing import signature
 
 from fastmlp.compiled.llvm_thread import queue
 
@@ -63,6 +71,7 @@ class _Library(JITCodeLibrary):
     def __init__(self, codegen, name):
         CodeLibrary.__init__(self, codegen, name)
         self._linking_libraries, self._shared_module, self._texts, self._made = [], None, [], None
+        self._optimized = False
 
     @property
     def _final_module(self):
@@ -77,6 +86,15 @@ class _Library(JITCodeLibrary):
 
     def add_ir_module(self, ir_module):
         self._texts.append((ir_module.name, cgutils.normalize_ir_text(str(ir_module))))
+
+    def add_optimized(self, name, text):
+        """Take LLVM's text of a module that is to become machine code as it is."""
+        self._texts.append((name, text))
+        self._optimized = True
+
+    def _optimize_final_module(self):
+        if not self._optimized:
+            super()._optimize_final_module()
 
     def add_linking_library(self, library):
         self._linking_libraries.append(library)
@@ -115,6 +133,28 @@ def _executable(get_executable):
         return _dynfunc.make_function(descriptor.lookup_module(), descriptor.qualname, "", 0, env, (library,))
 
     return executable
+
+
+def compiled_from(shipped, function, state):
+    """What Numba would make of a function, from what came with the package; None if this Numba calls it otherwise."""
+    target = state.targetctx
+    if str(target.call_conv.get_function_type(types.void, state.args)) != shipped["type"]:
+        return None
+    library = target.codegen().create_library(function.__name__)
+    library.enable_object_caching()
+    library.add_optimized(shipped["name"], "\n".join(shipped["text"]))
+    descriptor = FunctionDescriptor(
+        native=True, modname=function.__module__, qualname=function.__qualname__, unique_name=function.__qualname__,
+        doc="", typemap=None, restype=types.void, calltypes=None, args=(), kws=(), argtypes=state.args,
+        mangler=lambda *args, **others: shipped["name"], env_name=shipped["environment"],
+    )  # fmt: skip
+    environment = Environment.from_fndesc(descriptor)
+    return compile_result(
+        typing_context=state.typingctx, target_context=target, library=library, fndesc=descriptor,
+        entry_point=target.get_executable(library, descriptor, environment), environment=environment,
+        signature=signature(types.void, *state.args), typing_error=None, type_annotation="", objectmode=False,
+        lifted=(), metadata={}, reload_init=[],
+    )  # fmt: skip
 
 
 def _once(function, key=lambda *args: args):

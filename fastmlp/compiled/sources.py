@@ -6,7 +6,7 @@ import types
 
 _MODULES = (
     "activations", "dense", "dropout", "jit", "llvm_thread", "losses", "numba_cache", "numba_hooks", "passes",
-    "records", "row", "session", "shuffle", "sparse", "storage", "tabular", "team", "tile", "updates"
+    "records", "row", "session", "shipped", "shuffle", "sparse", "storage", "tabular", "team", "tile", "updates"
 )  # fmt: skip
 
 
