@@ -80,7 +80,8 @@ def draw(path):
             commits = [commit for commit in order if commit in line]
             values = np.array([line[commit] for commit in commits])
             ax.plot([place[c] for c in commits], values / (unit or values[-1]), ".-", linewidth=1, label=label)
-        ax.set(title=title, yscale=scale)
+        ax.set_title(title, loc="left", pad=14)
+        ax.set_yscale(scale)
         ax.grid(alpha=0.3)
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
@@ -92,7 +93,7 @@ def draw(path):
     axes[-2].set_xticks(range(len(order)), [commit[:7] for commit in order], rotation=90)
     axes[-2].tick_params(labelbottom=True)
     names = [
-        f"{number:2}  {commit[:7]}  {ratio:.2f}  {textwrap.shorten(subjects[commit], 150)}"
+        f"{number:2}  {commit[:7]}  {ratio:.2f}  {textwrap.shorten(subjects[commit], 120)}"
         for number, (commit, ratio) in enumerate(moved.items(), 1)
     ]
     axes[-1].axis("off")

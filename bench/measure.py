@@ -9,6 +9,7 @@ with the numbers. The benchmarks are those of the checkout.
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -18,6 +19,8 @@ import tempfile
 from pathlib import Path
 
 from commits import full_hash, package_of
+
+from fastmlp.__main__ import cpu_name
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"
@@ -64,7 +67,8 @@ def measure(commit, bench, machine):
             """Its status is not 0 where one benchmark failed, which it says itself."""
             subprocess.run([sys.executable, "-m", "asv", *arguments], cwd=scratch, env=environment)
 
-        asv("machine", "--yes", "--machine", machine)
+        about = {"os": platform.system(), "arch": platform.machine(), "cpu": cpu_name(), "num_cpu": str(os.cpu_count())}
+        asv("machine", "--yes", "--machine", machine, *itertools.chain(*((f"--{k}", v) for k, v in about.items())))
         asv(
             "run", "--python=same", "--set-commit-hash", commit, "--machine", machine, "--bench", bench, "--show-stderr"
         )
