@@ -36,7 +36,7 @@ def cluster_of(workers, threads_per_worker=1, **options):
     """A client of so many workers. What Dask changes in the environment of this process is undone."""
     with mock.patch.dict(os.environ):
         os.environ.pop("OMP_NUM_THREADS", None)
-        options |= {"n_workers": workers, "threads_per_worker": threads_per_worker, "dashboard_address": None}
+        options |= {"n_workers": workers, "threads_per_worker": threads_per_worker, "dashboard_address": ":0"}
         with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
             yield client
 
@@ -144,6 +144,7 @@ def test_search(client, found):
 @pytest.mark.skipif(os.name != "posix", reason="has no SIGKILL")
 def test_search_goes_on_without_a_worker(client, found, tmp_path):
     """One is killed in the middle of a fit's score: another one does its work again."""
+    client.wait_for_workers(2, timeout=120)  # as the data goes to those that are there
     before = set(client.run(os.getpid).values())
     with joblib.parallel_config("dask", scatter=[DIGITS, DIGIT]):
         there = search(killed=KilledOnce(tmp_path / "killed")).fit(DIGITS, DIGIT)
