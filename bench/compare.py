@@ -206,7 +206,7 @@ def cold_table(emit, chosen):
 
 def versions(chosen):
     """Return the machine and the versions of everything that takes part."""
-    from fastmlp.__main__ import machine
+    from fastmlp._machine import machine
 
     packages = dict.fromkeys(PACKAGES[name] for name in chosen if name in PACKAGES)
     found = [f"{name} {importlib.metadata.version(name)}" for name in packages if importlib.util.find_spec(name)]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from commits import full_hash, package_of
 
-from fastmlp.__main__ import cpu_name
+from fastmlp._machine import cpu_name
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"

@@ -206,7 +206,7 @@ def open_tasks(records, names, models, seeds):
 
 def run(path, names, models, seeds, threads, untimed=False):
     """Measure what has no record yet, and append it; without seconds, where other work may share the cores."""
-    from fastmlp.__main__ import cpu_name
+    from fastmlp._machine import cpu_name
 
     check_models(models)
     logging.disable(logging.WARNING)  # pytabkit tells of each fit

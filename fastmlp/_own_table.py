@@ -31,7 +31,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import fastmlp
 from fastmlp import preprocessing
-from fastmlp.__main__ import MODELS, PAUSE, busy_sentence, curve_difference, machine
+from fastmlp._machine import MODELS, PAUSE, busy_sentence, curve_difference, machine
 
 # What may be saved and used: the second is there to be compared with, and is the first in other clothes.
 CANDIDATES = "MLP", "RealMLP", "HistGradientBoosting"

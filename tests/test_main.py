@@ -12,6 +12,7 @@ from numba.core.caching import NullCache
 
 import fastmlp
 from fastmlp import __main__ as program
+from fastmlp import _machine
 from fastmlp.compiled import passes
 from fastmlp.compiled.tile import ROWS, VECS, VECTOR_BITS
 
@@ -93,7 +94,7 @@ def test_run():
 @pytest.mark.parametrize("busy", [0.1, 1.5])
 def test_a_busy_machine_is_told_of(busy, short, monkeypatch, capsys):
     """When something else takes more than a quarter of the processors."""
-    monkeypatch.setattr(program, "busy_processors", lambda: busy)
+    monkeypatch.setattr(_machine, "busy_processors", lambda: busy)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert program.main(["--repeats", "1"]) == 0
     assert [bool(re.fullmatch(BUSY, line)) for line in capsys.readouterr().out.splitlines()].count(True) == (busy > 1)
@@ -104,7 +105,7 @@ def test_busy_processors():
     """What another process takes is seen, and what this one takes is not asked for."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         try:
-            assert program.busy_processors(1.0) > 0.3
+            assert _machine.busy_processors(1.0) > 0.3
         finally:
             other.kill()
 
@@ -213,7 +214,7 @@ def test_info(tmp_path):
     assert found["fastmlp"] == f"{fastmlp.__version__}, {Path(fastmlp.__file__).parent}"
     for package in "numba", "llvmlite", "numpy", "scipy", "scikit-learn":
         assert re.match(r"[0-9]+\.[0-9]+", found[package]), package
-    assert program.cpu_name() in found["processor"] and "" not in (found["features"], found["system"])
+    assert _machine.cpu_name() in found["processor"] and "" not in (found["features"], found["system"])
     tile = rf"{ROWS} rows x {VECS} vectors of {VECTOR_BITS} bits: {VECTOR_BITS // 32} float32 or .*"
     assert re.fullmatch(tile, found["tile"])
     assert re.fullmatch("[0-9]+, [0-9]+ of them for this process", found["processors"])
@@ -242,4 +243,4 @@ def test_info_tells_how_many_threads_are_used():
 
 def test_info_without_a_cache(monkeypatch):
     monkeypatch.setattr(passes.epoch.dispatcher, "_cache", NullCache())
-    assert program.cache().startswith("none: ")
+    assert _machine.cache().startswith("none: ")
