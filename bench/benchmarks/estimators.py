@@ -76,7 +76,7 @@ class Fit:
 class Features:
     """What a feature of our own costs: the time of a fit with it by that of the same fit without, in turns."""
 
-    params = [["default", "digits"], list(FEATURES)]
+    params = [["digits"], list(FEATURES)]
     param_names = ["case", "feature"]
     timeout = TIMEOUT
 
@@ -96,7 +96,7 @@ class Features:
 
     def track_with_to_without(self, name, feature):
         """The less, the better; 1 is free of cost."""
-        return median(self.seconds(self.featured, feature) / self.seconds(self.plain, "") for _ in range(15))
+        return median(self.seconds(self.featured, feature) / self.seconds(self.plain, "") for _ in range(9))
 
     track_with_to_without.unit = "ratio"
 
