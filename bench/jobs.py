@@ -18,7 +18,7 @@ class Job(NamedTuple):
     batch: int = 200
     epochs: int = 1
     dtype: str = "float32"
-    parameters: dict = {}  # noqa: RUF012 (nobody changes it)
+    parameters: dict = {}
     predicts: int = 0  # rows of a prediction; 0: the job is a fit
     calls: int = 1
     density: float = 1.0  # below 1, X is sparse

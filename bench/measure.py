@@ -51,7 +51,7 @@ def merge(path, new):
 
 def measure(commit, bench, machine):
     """Run asv on the package of a commit, and store what it says under the name of the machine."""
-    python = ".".join(platform.python_version_tuple()[:2])
+    python, packages = ".".join(platform.python_version_tuple()[:2]), requirements()
     with package_of(commit) as package, tempfile.TemporaryDirectory() as scratch:
         configuration = json.loads((BENCH / "asv.conf.json").read_text())
         configuration |= {"repo": str(BENCH.parent), "benchmark_dir": str(BENCH / "benchmarks")}
@@ -81,8 +81,8 @@ def measure(commit, bench, machine):
         for file in (found / machine).glob(f"{commit[:8]}-*.json"):
             new = json.loads(file.read_text())
             # where Python stands on this machine tells nobody anything; its version and those of the packages do
-            new |= {"python": python, "requirements": requirements(), "env_name": f"existing-py{python}"}
-            new["params"] |= {"python": python} | requirements()
+            new |= {"python": python, "requirements": packages, "env_name": f"existing-py{python}"}
+            new["params"] |= {"python": python} | packages
             merge(RESULTS / machine / f"{commit[:8]}-{new['env_name']}.json", new)
 
 
