@@ -48,10 +48,13 @@ _BY_LAYERS, _BY_LAYERS_LAYER = 0.7, 2_000
 _STEP_ROWS = 64
 # From so many rows on a batch is too large for the caches: the pass over the weights takes them row by row, so that a
 # few columns of activations serve all panels of deltas, and not all of them each panel.
-_BY_ROWS = 1_024
+_BY_ROWS = 512
 # X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
 # copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
 _IN_PLACE = ROWS >= 8
+# A first layer of so many units reads a batch's X so often that a copy pays in training, in panels: where rows are a
+# power of two apart, the numbers of a column share one place of a cache, which has room for a few of them.
+_COPIED_FOR = 1_024
 # What the gradient of an embedded number, or of a category, costs for a row: in vectors, in numbers. An item has the
 # parameters of so many categories.
 _NUMBER, _CATEGORY, _CATEGORIES = 80, 40, 64
@@ -262,14 +265,16 @@ class Plan:
         most = min(batch_size // _GROUP_ROWS, moved // (2 * self.panels.size), _GROUPS)
         return 1 << max(0, most.bit_length() - 1)
 
-    def in_place(self, dtype, contiguous, grouped=False):
-        """How many columns of X are read where X has them: whole panels.
+    def in_place(self, dtype, contiguous, batch_size=None):
+        """How many columns of X are read where X has them, in training with batches of this size: whole panels.
 
         Of rows of the parameters' dtype that are each contiguous. Not where a thread keeps the rows of its group to
-        itself, as it is then faster to have them in panels.
+        itself, as it is then faster to have them in panels, nor where a copy is little beside the products.
         """
         readable = _IN_PLACE and dtype == self.panels.dtype and contiguous and not self._fill()
-        copied = not readable or self.layer_units[1] <= FEW or grouped
+        copied = not readable or self.layer_units[1] <= FEW
+        if batch_size is not None:
+            copied = copied or self.groups(batch_size) > 1 or self.layer_units[1] >= _COPIED_FOR
         return 0 if copied else self.layer_units[0] // self.panels.panel * self.panels.panel
 
     def _fill(self):

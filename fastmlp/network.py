@@ -598,8 +598,7 @@ class MLP:
             workspace.name_nonzeros(data.sparse)
             self.plan.prepare_to_sort(workspace, ends, most, threads)
         else:
-            grouped = self.plan.groups(batch_size) > 1
-            workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, grouped)
+            workspace.layers["in_place"][0] = self.plan.in_place(data.X.dtype, data.x[2] == 1, batch_size)
         self._held, start, counted = None if rule.goal == STEP else self._held, 0, workspace.step["counted"]
         while start < len(order) and (start == 0 or counted[0] == 0 or time.perf_counter() < deadline):
             began, until = time.perf_counter(), min(len(order), start + max(workspace.rows_a_call, batch_size))

@@ -131,35 +131,36 @@ def fetch(X, places, first, k, end):
 
 
 def _forward(vecs):
-    def forward(job, i, c, first, last):
-        """A_i = f(A_{i-1} W_i + b_i) for rows first..last and the tile's columns from c; softmax comes after."""
+    def forward(job, i, k, end, c, first, last):
+        """A_i = f(A_{i-1} W_i + b_i) for rows first..last and the tile's columns from c; softmax comes after.
+
+        Of the sums, the terms k..end; what they were before is in A_i, and f follows the last.
+        """
         below, layer, P, A, height = job.layers[i - 1], job.layers[i], job.P, job.A, job.height
         n, panel, floor = below.units, VECS * lanes(A), number(A, layer.floor)
         W, w, w_height = weights_forward(job, i)
         w = at(w, w_height, 0, c, panel)
-        in_place, X, places, end = below.in_place, below.X, below.places, 0
-        while end < n:
-            k, end = end, min(end + CHUNK, in_place if end < in_place else n)
-            for r in range(first, last, ROWS):
-                out = at(layer.values, height, r, c, panel)
-                if k == 0:
-                    z = load(P, layer.biases + c, 0, ROWS, vecs)
-                else:
-                    z = load(A, out, panel, ROWS, vecs)
-                if k < in_place:
-                    rows = rows_at(places, r)
-                    if c == 0 and r + ROWS < last:
-                        fetch(X, places, r + ROWS, k, end)
-                    for q in range(k, end):
-                        z = outer(z, X, q, rows, W, w + q * panel)
-                else:
-                    a = at(below.values, height, r, k, panel)
-                    z = product(z, A, a, height, W, w + k * panel, end - k, panel)
-                if end == n:
-                    z = maximum(z, floor)
-                store(z, A, out, panel)
-                if end == n and layer.activate != 0:
-                    call(layer.activate, (A, out, ROWS, vecs * lanes(A), layer.slopes - layer.values))
+        X, places = below.X, below.places
+        for r in range(first, last, ROWS):
+            out = at(layer.values, height, r, c, panel)
+            if k == 0:
+                z = load(P, layer.biases + c, 0, ROWS, vecs)
+            else:
+                z = load(A, out, panel, ROWS, vecs)
+            if k < below.in_place:
+                rows = rows_at(places, r)
+                if c == 0 and r + ROWS < last:
+                    fetch(X, places, r + ROWS, k, end)
+                for q in range(k, end):
+                    z = outer(z, X, q, rows, W, w + q * panel)
+            else:
+                a = at(below.values, height, r, k, panel)
+                z = product(z, A, a, height, W, w + k * panel, end - k, panel)
+            if end == n:
+                z = maximum(z, floor)
+            store(z, A, out, panel)
+            if end == n and layer.activate != 0:
+                call(layer.activate, (A, out, ROWS, vecs * lanes(A), layer.slopes - layer.values))
 
     return jit.kernel(TYPES, f"forward_{vecs}")(forward)
 
@@ -187,19 +188,21 @@ def forward_dots(job, i, first, last):
 @kernel
 def forward_panels(job, i, c_first, c_last, first, last):
     """A_i before the softmax, for rows first..last and the panels from column c_first to c_last."""
-    layer, width = job.layers[i], lanes(job)
-    n = layer.units
+    below, layer, width = job.layers[i - 1], job.layers[i], lanes(job)
+    n, in_place = layer.units, below.in_place
     if n <= FEW and layer.copy >= 0:
         forward_dots(job, i, first, last)
     else:
         for r in range(first, last, BLOCK):
-            end = min(r + BLOCK, last)
-            for c in range(c_first, c_last, VECS * width):
-                if n - c > (VECS - 1) * width:
-                    _forward_wide(job, i, c, r, end)
-                else:
-                    for v in range(c, n, width):
-                        _forward_narrow(job, i, v, r, end)
+            r_end, end = min(r + BLOCK, last), 0
+            while end < below.units:
+                k, end = end, min(end + CHUNK, in_place if end < in_place else below.units)
+                for c in range(c_first, c_last, VECS * width):
+                    if n - c > (VECS - 1) * width:
+                        _forward_wide(job, i, k, end, c, r, r_end)
+                    else:
+                        for v in range(c, n, width):
+                            _forward_narrow(job, i, k, end, v, r, r_end)
     if layer.blend != 0:
         call(layer.blend, (job, i, c_first, c_last, first, last))
     if layer.drop != 0:
@@ -256,39 +259,41 @@ def transpose(job, i, c, columns, k_first, k_last, scratch):
 
 
 def _backward(vecs):
-    def backward(job, i, c, first, last, scratch):
-        """delta_{i-1} = delta_i W_i' * f'(Z_{i-1}) for rows first..last and the tile's columns from c."""
+    def backward(job, i, k, c, first, last, scratch):
+        """delta_{i-1} = delta_i W_i' * f'(Z_{i-1}) for rows first..last and the tile's columns from c.
+
+        Of the sums, CHUNK terms from k on; what they were before is in delta_{i-1}, and f' follows the last.
+        """
         below, layer, A, D, height = job.layers[i - 1], job.layers[i], job.A, job.D, job.height
         n, panel, one, derivative = layer.units, VECS * lanes(A), number(A, 1), below.derivative
         W, w, w_height = weights_backward(job, i)
         w = at(w, w_height, 0, c, panel)
-        for k in range(0, n, CHUNK):
-            if layer.copy < 0:
-                transpose(job, i, c, vecs * lanes(A), k, min(k + CHUNK, n), scratch)
-                W, w = scratch, -k * panel
-            for r in range(first, last, ROWS):
-                out = at(below.deltas, height, r, c, panel)
-                if k == 0:
-                    delta = zeros(D, ROWS, vecs)
-                else:
-                    delta = load(D, out, panel, ROWS, vecs)
-                d = at(layer.deltas, height, r, k, panel)
-                delta = product(delta, D, d, height, W, w + k * panel, min(CHUNK, n - k), panel)
-                if k + CHUNK >= n:
-                    kept = below.slopes if derivative == KEPT else below.values
-                    a = load(A, at(kept, height, r, c, panel), panel, ROWS, vecs)
-                    if below.differences >= 0:  # what the gradient of a parametric activation is the sum of
-                        o = at(below.differences, height, r, c, panel)
-                        store(delta * load(A, o, panel, ROWS, vecs), A, o, panel)
-                    if derivative == OF_RELU:
-                        delta = where_nonzero(a, delta)
-                    elif derivative == OF_LOGISTIC:
-                        delta = delta * a * (one - a)
-                    elif derivative == OF_TANH:
-                        delta = delta * (one - a * a)
-                    elif derivative == KEPT:
-                        delta = delta * a
-                store(delta, D, out, panel)
+        if layer.copy < 0:
+            transpose(job, i, c, vecs * lanes(A), k, min(k + CHUNK, n), scratch)
+            W, w = scratch, -k * panel
+        for r in range(first, last, ROWS):
+            out = at(below.deltas, height, r, c, panel)
+            if k == 0:
+                delta = zeros(D, ROWS, vecs)
+            else:
+                delta = load(D, out, panel, ROWS, vecs)
+            d = at(layer.deltas, height, r, k, panel)
+            delta = product(delta, D, d, height, W, w + k * panel, min(CHUNK, n - k), panel)
+            if k + CHUNK >= n:
+                kept = below.slopes if derivative == KEPT else below.values
+                a = load(A, at(kept, height, r, c, panel), panel, ROWS, vecs)
+                if below.differences >= 0:  # what the gradient of a parametric activation is the sum of
+                    o = at(below.differences, height, r, c, panel)
+                    store(delta * load(A, o, panel, ROWS, vecs), A, o, panel)
+                if derivative == OF_RELU:
+                    delta = where_nonzero(a, delta)
+                elif derivative == OF_LOGISTIC:
+                    delta = delta * a * (one - a)
+                elif derivative == OF_TANH:
+                    delta = delta * (one - a * a)
+                elif derivative == KEPT:
+                    delta = delta * a
+            store(delta, D, out, panel)
 
     return jit.kernel(TYPES, f"backward_{vecs}")(backward)
 
@@ -302,12 +307,13 @@ def backward_panels(job, i, c_first, c_last, first, last, scratch):
     n, width = job.layers[i - 1].units, lanes(job)
     for r in range(first, last, BLOCK):
         end = min(r + BLOCK, last)
-        for c in range(c_first, c_last, VECS * width):
-            if n - c > (VECS - 1) * width:
-                _backward_wide(job, i, c, r, end, scratch)
-            else:
-                for v in range(c, n, width):
-                    _backward_narrow(job, i, v, r, end, scratch)
+        for k in range(0, job.layers[i].units, CHUNK):
+            for c in range(c_first, c_last, VECS * width):
+                if n - c > (VECS - 1) * width:
+                    _backward_wide(job, i, k, c, r, end, scratch)
+                else:
+                    for v in range(c, n, width):
+                        _backward_narrow(job, i, k, v, r, end, scratch)
 
 
 # ---- gradient ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from fastmlp.compiled.tile import ROWS, VECS, T, lanes, skip
 FEW = 4
 # how far a sum runs at a time, in rows of a panel that stay in the first-level cache; a multiple of all panels
 CHUNK = 192
-# how many rows go through a layer at a time, so that they are still in a cache when the next panel of units needs them
+# how many rows go through a layer at a time: CHUNK of their numbers, 200 kB in float32, are still in the second-level
+# cache when the next panel of units needs them
 BLOCK = 256
 
 # What a parameter is called tells its type: a record, memory of T, of the type of X's numbers (S); else int64.
