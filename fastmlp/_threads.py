@@ -15,6 +15,7 @@ import threadpoolctl
 from fastmlp.compiled.jit import threads_of_numba
 from fastmlp.compiled.records import JOB_ALIGNMENT, TEAM, WORKER
 from fastmlp.compiled.team import serve
+from fastmlp.compiled.tile import CORES
 
 
 def count():
@@ -133,8 +134,11 @@ class _Team:
     def __init__(self):
         self.capacity = most() - 1
         self.record, self._workers = np.zeros(1, TEAM.dtype), np.zeros(self.capacity, WORKER.dtype)
+        cores = np.zeros((self.capacity, 2 * CORES // 64), np.int64)
         self.record["workers"] = self._workers.ctypes.data
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._workers))  # outlives this object: threads look until the end
+        self._workers["cores"] = [row.ctypes.data for row in cores]
+        for array in self._workers, cores:  # outlive this object: threads look until the end
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(array))
         self.address, self._growing = self.record.ctypes.data, threading.Lock()
 
     @property
@@ -161,6 +165,7 @@ class _Team:
                 except BaseException:  # a Ctrl-C meanwhile: it may be there, and a place that is not served is no harm
                     self.record["worker_count"] += 1
                     raise
+                self._workers[self.workers]["thread"] = work.native_id
                 self.record["worker_count"] += 1
 
 

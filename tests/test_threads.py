@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import types
 
 import numba
@@ -12,6 +13,7 @@ from helpers import run_code
 
 from fastmlp import _threads
 from fastmlp.compiled import team
+from fastmlp.compiled.records import team_at
 
 # ---- the pace ---------------------------------------------------------------------------------------------------
 
@@ -191,6 +193,59 @@ def call_at_once():
 def test_many_callers_at_once():
     """They share the helpers: the same bits, and all come to an end."""
     run_code("import test_threads; test_threads.call_at_once()", NUMBA_NUM_THREADS="8")
+
+
+# ---- where helpers wake -----------------------------------------------------------------------------------------
+
+
+@numba.njit
+def wake_first(team_words):
+    team.wake(team_at(team_words, None).workers[0])
+
+
+@numba.njit
+def sleep_as_first(team_words):
+    team.sleep(team_at(team_words, None).workers[0])
+
+
+def wake_and_sleep(count):
+    """Wake a thread that sleeps on a core, from so many cores; return those before and after it was awake."""
+    ours, waiting, go_on = _threads._Team(), threading.Event(), threading.Event()
+    words, worker, seen = ours.record.view(np.int64), ours._workers[:1], []
+    worker["lock"][:, 0] = _threads._new_lock()
+
+    def serve():
+        waiting.set()
+        go_on.wait()
+        sleep_as_first(words)
+        seen.append(os.sched_getaffinity(0))
+
+    helper = threading.Thread(target=serve)
+    helper.start()
+    waiting.wait()
+    worker["thread"] = helper.native_id
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    wake_first(words)  # it does not sleep yet, and shows what it was given
+    seen.append(os.sched_getaffinity(helper.native_id))
+    go_on.set()
+    helper.join()
+    return seen
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's calls")
+def test_a_helper_wakes_on_another_core():
+    """The system may wake it on the caller's, where it helps nobody. Awake, it has all cores that the caller has."""
+    run_code("import test_threads; test_threads.check_where_helpers_wake()")
+
+
+def check_where_helpers_wake():
+    before = os.sched_getaffinity(0)
+    for count in range(min(3, len(before)), 0, -1):
+        woken_on, afterwards = wake_and_sleep(count)
+        ours = os.sched_getaffinity(0)
+        assert afterwards == ours and len(ours) == count
+        assert woken_on < ours and len(woken_on) == count - 1 if count > 1 else woken_on == before
+        before = afterwards
 
 
 # ---- limits -----------------------------------------------------------------------------------------------------

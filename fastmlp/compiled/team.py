@@ -20,6 +20,7 @@ from fastmlp.compiled.records import JOB_ALIGNMENT, job_at, team_at
 from fastmlp.compiled.storage import kernel
 from fastmlp.compiled.tile import (
     CACHE_LINE,
+    CORES,
     TICKS_A_SECOND,
     acquire,
     address_of,
@@ -27,10 +28,13 @@ from fastmlp.compiled.tile import (
     atomic_load,
     atomic_replace,
     call,
+    get_cores,
     give_way,
     pause,
     release,
+    set_cores,
     skip,
+    this_core,
     ticks,
 )
 
@@ -58,6 +62,30 @@ def wait(spins):
         give_way()
 
 
+@inlined
+def wake(worker):
+    """Wake a worker, on another core than this thread's if it may use one.
+
+    The system may like to wake it on this one, where it waits for the caller's job to end. Once awake it may go to any
+    core that the caller may use.
+    """
+    allowed, others, core = worker.cores, skip(worker.cores, CORES // 64), this_core()
+    if worker.thread > 0 and 0 <= core < CORES and get_cores(allowed) == 0:
+        for q in range(CORES // 64):
+            others[q] = allowed[q]
+        others[core // 64] &= ~(1 << core % 64)
+        set_cores(worker.thread, others)
+    release(worker.lock[0])
+
+
+@inlined
+def sleep(worker):
+    """Until somebody wakes this worker."""
+    acquire(worker.lock[0])
+    if worker.thread > 0:
+        set_cores(0, worker.cores)
+
+
 @jit.entry({})
 def serve(team_words, w):
     """What worker w does for as long as the process lives."""
@@ -79,7 +107,7 @@ def serve(team_words, w):
             wait(spins)
             spins += 1
         elif atomic_replace(worker.state, 0, FREE, ASLEEP):
-            acquire(worker.lock[0])
+            sleep(worker)
             spins = 0
 
 
@@ -101,7 +129,7 @@ def hire(job):
             atomic_add(team.active, 0, 1)
             job.hired += 1
             if state == ASLEEP:
-                release(worker.lock[0])
+                wake(worker)
         w += 1
 
 

@@ -16,6 +16,7 @@ the package did not allocate. What a kernel is told stands in records, rows of n
 import math
 import operator
 import os
+import sys
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -578,6 +579,46 @@ def give_way(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+# the cores that Linux is asked about: if there are more it answers nothing, and where threads wake is left to it
+CORES = 1024
+
+
+def _call_linux(builder, name, arguments):
+    """Call a function of Linux's C library that returns an int; -1 elsewhere."""
+    if sys.platform != "linux":
+        return INT32(-1)
+    function_type = ir.FunctionType(INT32, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+@intrinsic
+def this_core(typingctx):
+    """The number of the core that this thread is on; -1 if that is not known."""
+    return types.int32(), lambda context, builder, sig, args: _call_linux(builder, "sched_getcpu", [])
+
+
+@intrinsic
+def get_cores(typingctx, cores):
+    """Write down which cores this thread may use, a bit for each; not 0 if that is not known."""
+
+    def codegen(context, builder, sig, args):
+        return _call_linux(builder, "sched_getaffinity", [INT32(0), INT64(CORES // 8), args[0]])
+
+    return types.int32(cores), codegen
+
+
+@intrinsic
+def set_cores(typingctx, thread, cores):
+    """Have a thread, or with 0 this one, use these cores alone; nothing happens if it can use none of them."""
+
+    def codegen(context, builder, sig, args):
+        thread = builder.trunc(args[0], INT32)
+        _call_linux(builder, "sched_setaffinity", [thread, INT64(CORES // 8), args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, cores), codegen
 
 
 def _call_python(builder, result, name, arguments):
