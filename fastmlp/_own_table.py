@@ -670,7 +670,11 @@ def run(args):
         if args.save is not None:
             save(model, args.save, X, say)
         if args.predict is not None:
-            pd.DataFrame({args.target: model.predict(others)}).to_csv(args.output or sys.stdout, index=False)
+            predictions = pd.DataFrame({args.target: model.predict(others)})
+            try:
+                predictions.to_csv(args.output or sys.stdout, index=False)
+            except csv.Error as error:  # Python 3.10 writes no NUL
+                raise Refused(f"The predictions cannot be written as CSV: {one_line(error)}") from error
             say(f"{counted(len(others), 'prediction')} written{f': {shown(args.output)}' if args.output else ''}.")
 
 
