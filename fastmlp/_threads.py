@@ -160,12 +160,12 @@ class _Team:
                 work = threading.Thread(target=serve, args=(words, self.workers), name="fastmlp", daemon=True)
                 try:
                     work.start()
+                    self._workers[self.workers]["thread"] = work.native_id
                 except RuntimeError:  # can't start new thread
                     return
                 except BaseException:  # a Ctrl-C meanwhile: it may be there, and a place that is not served is no harm
                     self.record["worker_count"] += 1
                     raise
-                self._workers[self.workers]["thread"] = work.native_id
                 self.record["worker_count"] += 1
 
 

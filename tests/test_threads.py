@@ -195,6 +195,25 @@ def test_many_callers_at_once():
     run_code("import test_threads; test_threads.call_at_once()", NUMBA_NUM_THREADS="8")
 
 
+def test_an_interrupt_while_a_helper_starts():
+    """It has its place for itself: of two threads that serve there, one would never sleep."""
+    run_code("import test_threads; test_threads.interrupt_a_start()")
+
+
+def interrupt_a_start():
+    def interrupt(thread):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_threads, "most", lambda: 3)
+        ours = _threads._Team()
+        patch.setattr(threading.Thread, "native_id", property(interrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ours.grow(1)
+    ours.grow(2)
+    assert ours.workers == sum(thread.name == "fastmlp" for thread in threading.enumerate()) == 2
+
+
 # ---- where helpers wake -----------------------------------------------------------------------------------------
 
 
