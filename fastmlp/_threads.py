@@ -136,7 +136,7 @@ class _Team:
         self.record, self._workers = np.zeros(1, TEAM.dtype), np.zeros(self.capacity, WORKER.dtype)
         cores = np.zeros((self.capacity, 2 * CORES // 64), np.int64)
         self.record["workers"] = self._workers.ctypes.data
-        self._workers["cores"] = [row.ctypes.data for row in cores]
+        self._workers["cores"] = cores.ctypes.data + cores.strides[0] * np.arange(self.capacity)
         for array in self._workers, cores:  # outlive this object: threads look until the end
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(array))
         self.address, self._growing = self.record.ctypes.data, threading.Lock()
