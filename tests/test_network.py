@@ -330,13 +330,13 @@ def test_odd_shapes(layer_units, n, batch_size, rows, dtype, hidden, goal, optim
 
 @dtypes
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("hidden", [(100,), (128,), (17,), (5,), (300, 40)])
+@pytest.mark.parametrize("hidden", [(100,), (128,), (17,), (5,), (300, 40), (400,)])
 def test_what_is_read_in_place_is_what_would_be_copied(hidden, threads, dtype, monkeypatch):
     """In rows that are contiguous, X is read where it is, but for some columns; others are copied: the same bits.
 
     So they are for a wide first layer.
     """
-    monkeypatch.setattr(_plan, "_COPIED_FOR", 300)
+    monkeypatch.setattr(_plan, "_COPIED_FOR", 400)
     monkeypatch.setattr(network, "_TRAIN_IN_PARALLEL", 0)
     monkeypatch.setattr(_threads, "count", lambda: threads)
     columns = 0
@@ -352,7 +352,7 @@ def test_what_is_read_in_place_is_what_would_be_copied(hidden, threads, dtype, m
             parameters.append((losses, ours.parameters.tobytes(), predictions))
         assert parameters.count(parameters[0]) == len(parameters)
         columns += ours.plan.in_place(ours.dtype, True, batch_size)
-    assert (columns > 0) == (_plan._IN_PLACE and hidden[0] < 300)
+    assert (columns > 0) == (_plan._IN_PLACE and hidden[0] < 400)
 
 
 @dtypes
