@@ -266,7 +266,7 @@ class Plan:
         return 1 << max(0, most.bit_length() - 1)
 
     def in_place(self, dtype, contiguous, batch_size=None):
-        """How many columns of X are read where X has them, in training with batches of this size: whole panels.
+        """How many columns of X are read where X has them: whole panels. To predict there is no batch's size.
 
         Of rows of the parameters' dtype that are each contiguous. Not where a thread keeps the rows of its group to
         itself, as it is then faster to have them in panels, nor where a copy is little beside the products.

@@ -20,7 +20,7 @@ WORKER = Record(
         "state": LINE,  # free, taken, asleep, or the offer of a job: its address + the number of the thread
         "lock": LINE,  # the address of one of CPython's, on which it sleeps
         "thread": INT,  # the system's number of it; 0: not known
-        "cores": INTS,  # room for the cores that it may use, twice CORES // 64
+        "cores": INTS,  # CORES bits: which it may use once awake; as many: on which it is woken
     },
 )
 TEAM = Record(
