@@ -52,8 +52,8 @@ _BY_ROWS = 512
 # X is read in place where a tile takes as many numbers from each row as on AVX-512. On AVX2 it takes half, and with a
 # copy an epoch of 784-128-10 on one thread is 1.15 times as fast.
 _IN_PLACE = ROWS >= 8
-# A first layer of so many units reads a batch's X so often that a copy pays in training, in panels: where rows are a
-# power of two apart, the numbers of a column share one place of a cache, which has room for a few of them.
+# A first layer of so many units reads a batch of X so often that a copy in panels costs little beside it. It pays where
+# rows are a power of two apart: the numbers of a column then share one place of a cache, with room for a few of them.
 _COPIED_FOR = 1_024
 # What the gradient of an embedded number, or of a category, costs for a row: in vectors, in numbers. An item has the
 # parameters of so many categories.
