@@ -313,6 +313,7 @@ def test_limits_of_openmp_are_kept(limit, environment):
 
 def test_limits_end():
     """threadpoolctl's hold in its block, and for BLAS alone they are not ours."""
+    import sklearn  # noqa: F401  it loads OpenMP
     import threadpoolctl
 
     before = _threads.count()
