@@ -241,7 +241,7 @@ def target(table, args, say):
     values = y.nunique()
     if values == 1:
         raise Refused(f"{shown(name)} is {shown(y.iloc[0])} in all rows: there is nothing to learn.")
-    whole = kind == "number" and np.isfinite(y.astype(float)).all() and (y.astype(float) % 1 == 0).all()
+    whole = kind == "number" and (np.abs(y.astype(float)) < 2**63).all() and (y.astype(float) % 1 == 0).all()  # int64
     if args.task is None:
         regression = kind == "number" and not (whole and values <= min(MOST_CLASSES, len(y) / 5))
         what = {True: "whole numbers", False: "numbers"}[bool(whole)] if kind == "number" else "values"

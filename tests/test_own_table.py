@@ -205,6 +205,17 @@ def test_task(case, short, capsys):
     assert run("table.csv", "--target", "y", "--task", "regression") == (2 if case in ("text", "bool") else 0)
 
 
+def test_classes_that_no_integer_holds(short, capsys):
+    """Whole numbers of 64 bits are classes as such; larger ones stay apart as text, and are numbers to predict."""
+    for number, task in (2**60, "classification"), (1e300, "regression"):
+        pd.DataFrame({"x": np.arange(40) % 11 / 2, "y": [number, 2 * number] * 20}).to_csv("table.csv", index=False)
+        assert run("table.csv", "--target", "y") == 0
+        assert f"This is {task}: 'y' holds 2 different" in capsys.readouterr().out
+        arguments = ["--task", "classification", "--predict", "table.csv", "--output", "p.csv"]
+        assert run("table.csv", "--target", "y", *arguments) == 0
+        assert set(pd.read_csv("p.csv")["y"]) <= {number, 2 * number}
+
+
 def test_rare_classes_are_left_out(short, capsys):
     houses().assign(dear=["a", "b"] * 28 + ["rare"] * 4).to_csv("houses.csv", index=False)
     assert run("houses.csv", "--target", "dear") == 0
@@ -574,9 +585,12 @@ CELLS = ["=cmd|'/c calc'!A1", "__import__('os').system('touch hacked')", "[red]m
 
 def as_csv(table, **arguments):
     """The text of a table. Python 3.10 writes no NUL: another character stands for it meanwhile."""
-    names = [name.replace("\0", "\ue000") for name in table]
-    text = table.replace("\0", "\ue000", regex=True).set_axis(names, axis=1).to_csv(index=False, **arguments)
-    return text.replace("\ue000", "\0")
+
+    def without(cell):
+        return cell.replace("\0", "\ue000") if isinstance(cell, str) else cell
+
+    columns = {without(name): list(map(without, column)) for name, column in table.items()}
+    return pd.DataFrame(columns, dtype=object).to_csv(index=False, **arguments).replace("\ue000", "\0")
 
 
 @pytest.mark.parametrize("where", ["cells", "names", "labels"])
