@@ -568,14 +568,19 @@ def pause(typingctx):
     return types.void(), codegen
 
 
+def _call_c(builder, result, name, arguments):
+    """Call a function of C's library, or one of CPython's that needs no lock of it."""
+    function_type = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
 @intrinsic
 def give_way(typingctx):
     """Let another thread that waits for this core run."""
 
     def codegen(context, builder, sig, args):
         if os.name == "posix":
-            function_type = ir.FunctionType(INT32, [])
-            builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+            _call_c(builder, INT32, "sched_yield", [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -587,10 +592,7 @@ CORES = 1024
 
 def _call_linux(builder, name, arguments):
     """Call a function of Linux's C library that returns an int; -1 elsewhere."""
-    if sys.platform != "linux":
-        return INT32(-1)
-    function_type = ir.FunctionType(INT32, [a.type for a in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+    return _call_c(builder, INT32, name, arguments) if sys.platform == "linux" else INT32(-1)
 
 
 @intrinsic
@@ -621,19 +623,13 @@ def set_cores(typingctx, thread, cores):
     return types.void(types.int64, cores), codegen
 
 
-def _call_python(builder, result, name, arguments):
-    """Call a function of CPython's own that needs no lock of it."""
-    function_type = ir.FunctionType(result, [a.type for a in arguments])
-    builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
-
-
 @intrinsic
 def acquire(typingctx, lock):
     """Sleep until the lock is released: one of CPython's, which has one that sleeps for every system."""
 
     def codegen(context, builder, sig, args):
         lock = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        _call_python(builder, INT32, "PyThread_acquire_lock", [lock, INT32(1)])
+        _call_c(builder, INT32, "PyThread_acquire_lock", [lock, INT32(1)])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
@@ -645,7 +641,7 @@ def release(typingctx, lock):
 
     def codegen(context, builder, sig, args):
         lock = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        _call_python(builder, ir.VoidType(), "PyThread_release_lock", [lock])
+        _call_c(builder, ir.VoidType(), "PyThread_release_lock", [lock])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
