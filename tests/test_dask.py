@@ -16,7 +16,7 @@ import pytest
 from models import LABELS, SMALL, TARGETS, X, make, state
 from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 import fastmlp
 from fastmlp import MLPClassifier, MLPRegressor, _threads
@@ -28,6 +28,9 @@ pytestmark = [
 ]
 DIGITS, DIGIT = load_digits(return_X_y=True)
 DIGITS /= 16
+SPLITS = list(StratifiedKFold(2).split(DIGITS, DIGIT))
+# What every worker gets. joblib would give the rows of a split to one worker alone, and they would be lost with it.
+SCATTERED = [DIGITS, DIGIT, *(rows for split in SPLITS for rows in split)]
 BLOCK = 500
 
 
@@ -117,7 +120,7 @@ def search(**scoring):
     """Of small networks, and of one that is worth several threads."""
     grid = {"alpha": [1e-4, 1.0], "hidden_layer_sizes": [(8,), (200, 100)]}
     model = MLPClassifier(max_iter=4, early_stopping=True, random_state=0)
-    return GridSearchCV(model, grid, cv=2, scoring={"accuracy": "accuracy", **scoring}, refit="accuracy")
+    return GridSearchCV(model, grid, cv=SPLITS, scoring={"accuracy": "accuracy", **scoring}, refit="accuracy")
 
 
 def same_search(one, other):
@@ -134,7 +137,7 @@ def found():
 
 def test_search(client, found):
     """By joblib's backend: fitted by the workers, and the same as here."""
-    with joblib.parallel_config("dask", scatter=[DIGITS, DIGIT]):
+    with joblib.parallel_config("dask", scatter=SCATTERED):
         there = search(process=process).fit(DIGITS, DIGIT)
     pids = {int(pid) for i in range(2) for pid in there.cv_results_[f"split{i}_test_process"]}
     assert pids <= set(client.run(os.getpid).values())
@@ -146,7 +149,7 @@ def test_search_goes_on_without_a_worker(client, found, tmp_path):
     """One is killed in the middle of a fit's score: another one does its work again."""
     client.wait_for_workers(2, timeout=120)  # as the data goes to those that are there
     before = set(client.run(os.getpid).values())
-    with joblib.parallel_config("dask", scatter=[DIGITS, DIGIT]):
+    with joblib.parallel_config("dask", scatter=SCATTERED):
         there = search(killed=KilledOnce(tmp_path / "killed")).fit(DIGITS, DIGIT)
     assert same_search(there, found)
     client.wait_for_workers(2, timeout=120)
