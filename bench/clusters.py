@@ -3,7 +3,7 @@
     python bench/clusters.py [--rounds 5]
 
 A worker is a process with one thread. A search sends its data within its time, as the recipe does; rows to predict lie
-on the workers before. Training block by block is not here: a block waits for the one before it, on any number of workers.
+on the workers before. Training block by block is not here: a block waits for the one before it, on many workers too.
 """
 
 import argparse
@@ -63,6 +63,12 @@ def predictions(X, y):
     return run
 
 
+def elapsed(run):
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
 JOBS = {"search of 32 fits, 64-100-10": search, f"classes of {ROWS:,} rows, 64-512-512-10": predictions}
 
 
@@ -82,14 +88,7 @@ def main():
         for name, job in JOBS.items():
             run = job(X / 16, y)
             runs = [run(client) for client in (None, one, two)]
-            seconds = []
-            for turn in range(rounds + 1):
-                seconds.append([])
-                for timed in runs:
-                    begin = time.perf_counter()
-                    timed()
-                    seconds[-1].append(time.perf_counter() - begin)
-            seconds = seconds[1:]  # the first warms up
+            seconds = [[elapsed(timed) for timed in runs] for _ in range(rounds + 1)][1:]  # the first warms up
             ratios = [b / c for _, b, c in seconds]
             ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
             print(table_row(name, *(digits(median(column)) for column in zip(*seconds, strict=True)), ratio))
