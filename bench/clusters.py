@@ -17,7 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # as Dask sets it for workers
 import dask.array as da  # noqa: E402
 import joblib  # noqa: E402
 import numpy as np  # noqa: E402
-from compare import digits, table_head, table_row  # noqa: E402
+from compare import digits, ratio_cell, table_head, table_row  # noqa: E402
 from dask.distributed import Client, wait  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 from sklearn.model_selection import GridSearchCV, StratifiedKFold  # noqa: E402
@@ -50,13 +50,12 @@ def search(X, y):
 def predictions(X, y):
     """Return how a trained network predicts many rows, which lie on the workers, or here."""
     model = MLPClassifier((512, 512), max_iter=2, random_state=0).fit(X, y)
-    rows = np.random.RandomState(0).choice(len(X), ROWS)
+    rows = X[np.random.RandomState(0).choice(len(X), ROWS)]
 
     def run(client):
         if client is None:
-            many = X[rows]
-            return lambda: model.predict(many)
-        blocks = client.persist(da.from_array(X[rows], (BLOCK, X.shape[1])))
+            return lambda: model.predict(rows)
+        blocks = client.persist(da.from_array(rows, (BLOCK, X.shape[1])))
         wait(blocks)
         return lambda: client.compute(blocks.map_blocks(model.predict, drop_axis=1, dtype=y.dtype)).result()
 
@@ -89,9 +88,8 @@ def main():
             run = job(X / 16, y)
             runs = [run(client) for client in (None, one, two)]
             seconds = [[elapsed(timed) for timed in runs] for _ in range(rounds + 1)][1:]  # the first warms up
-            ratios = [b / c for _, b, c in seconds]
-            ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
-            print(table_row(name, *(digits(median(column)) for column in zip(*seconds, strict=True)), ratio))
+            middle = [digits(median(column)) for column in zip(*seconds, strict=True)]
+            print(table_row(name, *middle, ratio_cell([b / c for _, b, c in seconds])))
 
 
 if __name__ == "__main__":

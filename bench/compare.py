@@ -53,6 +53,11 @@ def digits(x):
     return f"{x:,.0f}" if x >= 99.95 else f"{x:#.3g}"
 
 
+def ratio_cell(ratios):
+    """The median in bold, the least and the greatest."""
+    return f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
+
+
 def log(*words):
     print(*words, file=sys.stderr, flush=True)
 
@@ -91,8 +96,7 @@ def compared(seconds, runs):
     ours = seconds[OURS]
     if peers := [name for name, s in seconds.items() if name != OURS and len(s) == len(ours)]:  # none that sat out
         fastest = min(peers, key=middle.get)
-        ratios = [b / a for a, b in zip(ours, seconds[fastest], strict=True)]
-        ratio = f"**{digits(median(ratios))}** ({digits(min(ratios))} to {digits(max(ratios))})"
+        ratio = ratio_cell([b / a for a, b in zip(ours, seconds[fastest], strict=True)])
         cells[fastest] = f"*{cells[fastest]}*"
     return [*cells.values(), ratio]
 
